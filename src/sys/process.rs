@@ -1,0 +1,221 @@
+//! What the kernel says of a process: who it is, when it was born.
+
+use super::{Errno, last_errno};
+use crate::process::{Pid, Signal};
+use rustix::fs::{Mode, OFlags, open};
+
+/// Clock ticks per second in `/proc/PID/stat`: USER_HZ, 100 on every architecture Rust has.
+const TICK_NS: u64 = 10_000_000;
+
+/// What `/proc/PID/stat` says of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// `R`, `S`, `D`, `Z`, `T` …
+    pub state: u8,
+    /// The parent.
+    pub ppid: i32,
+    /// The process group.
+    pub pgrp: i32,
+    /// The session.
+    pub session: i32,
+    /// When it was started, in nanoseconds since boot, rounded down to 10 ms (field 22).
+    pub start: u64,
+}
+
+/// Reads `/proc/PID/stat`. `None`: no such process, or no `/proc`.
+pub fn stat(pid: Pid) -> Option<Stat> {
+    let mut path = [0u8; 32];
+    let text = {
+        use std::io::Write;
+        let mut cursor = &mut path[..];
+        write!(cursor, "/proc/{}/stat", pid).ok()?;
+        let left = cursor.len();
+        &path[..32 - left]
+    };
+    let fd = open(text, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let mut buf = [0u8; 1024];
+    let got = rustix::io::read(&fd, &mut buf).ok()?;
+    parse_stat(&buf[..got])
+}
+
+/// The command name stands in parentheses and may itself contain any byte: count from the last one.
+fn parse_stat(line: &[u8]) -> Option<Stat> {
+    let tail = &line[line.iter().rposition(|&b| b == b')')? + 2..];
+    let mut fields = std::str::from_utf8(tail).ok()?.split_ascii_whitespace();
+    let state = *fields.next()?.as_bytes().first()?;
+    let ppid = fields.next()?.parse().ok()?;
+    let pgrp = fields.next()?.parse().ok()?;
+    let session = fields.next()?.parse().ok()?;
+    let ticks: u64 = fields.nth(22 - 7)?.parse().ok()?;
+    Some(Stat { state, ppid, pgrp, session, start: ticks * TICK_NS })
+}
+
+/// The leader of our session, dead or alive. None: it is not in our PID namespace.
+pub fn session_leader() -> Option<Pid> {
+    // SAFETY: getsid touches no memory.
+    Pid::from_raw(unsafe { libc::getsid(0) })
+}
+
+/// Whether a process that `/proc` says was born at `start` can be the one we saw born at `boot`
+/// (nanoseconds since boot, taken just before it was made). `/proc` counts in ticks; a pid does not come
+/// round twice within two of them.
+pub fn same_birth(boot: u64, start: u64) -> bool {
+    start.abs_diff(boot / TICK_NS * TICK_NS) <= 2 * TICK_NS
+}
+
+/// The fields of the kernel's memory map of a process that `PR_SET_MM_MAP` sets, `struct prctl_mm_map`.
+#[repr(C)]
+struct MemoryMap {
+    /// start_code end_code start_data end_data start_brk brk start_stack arg_start arg_end env_start env_end
+    bounds: [u64; 11],
+    auxv: u64,
+    auxv_size: u32,
+    exe_fd: u32,
+}
+
+/// What `ps` shows of this process: `name` as the command (at most 15 bytes are kept) and `words` as the
+/// command line. The kernel is told where the new command line lies, which needs no privilege; where it
+/// does not have that call the old one stays.
+pub fn set_title(name: &str, words: &[&str]) {
+    let mut comm = [0u8; 16];
+    comm.iter_mut().zip(name.bytes().take(15)).for_each(|(to, from)| *to = from);
+    // SAFETY: prctl reads at most 16 bytes, and the array ends with a NUL.
+    unsafe { libc::prctl(libc::PR_SET_NAME, comm.as_ptr()) };
+    let Some(mut bounds) = memory_bounds() else { return };
+    let text: &'static [u8] = words.iter().flat_map(|w| w.bytes().chain([0])).collect::<Vec<u8>>().leak();
+    bounds[7] = text.as_ptr() as u64;
+    bounds[8] = bounds[7] + text.len() as u64;
+    let map = MemoryMap { bounds, auxv: 0, auxv_size: 0, exe_fd: u32::MAX };
+    // SAFETY: the kernel reads the structure and checks its addresses; the text is never freed.
+    unsafe {
+        libc::prctl(
+            libc::PR_SET_MM,
+            libc::PR_SET_MM_MAP,
+            (&raw const map) as libc::c_ulong,
+            size_of::<MemoryMap>() as libc::c_ulong,
+            0 as libc::c_ulong,
+        )
+    };
+}
+
+/// The present bounds, from `/proc/self/stat`, in the order of [`MemoryMap`].
+fn memory_bounds() -> Option<[u64; 11]> {
+    let line = std::fs::read("/proc/self/stat").ok()?;
+    let tail = std::str::from_utf8(&line[line.iter().rposition(|&b| b == b')')? + 2..]).ok()?;
+    let fields: Vec<u64> = tail.split_ascii_whitespace().map(|f| f.parse().unwrap_or(0)).collect();
+    // Field 3 is the first after the name.
+    let field = |n: usize| fields.get(n - 3).copied();
+    // SAFETY: sbrk(0) only tells.
+    let brk = unsafe { libc::sbrk(0) } as u64;
+    Some([
+        field(26)?,
+        field(27)?,
+        field(45)?,
+        field(46)?,
+        field(47)?,
+        brk,
+        field(28)?,
+        field(48)?,
+        field(49)?,
+        field(50)?,
+        field(51)?,
+    ])
+}
+
+/// Set by the executable that is all programs in one.
+static ALL_IN_ONE: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+
+/// This executable can be any program, by the name it is called with.
+pub fn is_all_in_one() {
+    ALL_IN_ONE.store(true, std::sync::atomic::Ordering::Relaxed);
+}
+
+/// The path of this executable.
+pub fn executable() -> Option<std::ffi::CString> {
+    let link = rustix::fs::readlink("/proc/self/exe", Vec::new()).ok()?;
+    // One that was replaced since is shown like this; its successor has its name.
+    let path = link.to_bytes();
+    std::ffi::CString::new(path.strip_suffix(b" (deleted)").unwrap_or(path)).ok()
+}
+
+/// Gives up the controlling terminal, if we have one: it will be somebody else's.
+pub fn give_up_terminal() {
+    // SAFETY: this request takes no argument.
+    unsafe { libc::ioctl(0, libc::TIOCNOTTY as _) };
+}
+
+/// All descendants of a process that `/proc` shows.
+pub fn descendants(of: Pid) -> Vec<Pid> {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let pids = entries.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok());
+    let parents: Vec<(Pid, i32)> =
+        pids.filter_map(Pid::from_raw).filter_map(|p| Some((p, stat(p)?.ppid))).collect();
+    let mut found = vec![of];
+    let mut next = 0;
+    while let Some(parent) = found.get(next).copied() {
+        found.extend(parents.iter().filter(|(_, ppid)| *ppid == parent.raw()).map(|(pid, _)| *pid));
+        next += 1;
+    }
+    found.split_off(1)
+}
+
+/// Where the program `name` of the same installation is: path, and the name to call it with. Looked for
+/// anew each time, so that a replaced executable is found.
+pub fn sibling(name: &str) -> Option<(std::ffi::CString, std::ffi::CString)> {
+    use std::ffi::CString;
+    use std::os::unix::ffi::OsStrExt;
+    let link = executable()?;
+    let path = link.to_bytes();
+    let slash = path.iter().rposition(|&b| b == b'/')?;
+    let beside = [&path[..=slash], name.as_bytes()].concat();
+    let argv0 = CString::new(name).ok()?;
+    let executable =
+        |p: &[u8]| rustix::fs::access(std::ffi::OsStr::from_bytes(p), rustix::fs::Access::EXEC_OK).is_ok();
+    if executable(&beside) {
+        return Some((CString::new(beside).ok()?, argv0));
+    }
+    let all_in_one = ALL_IN_ONE.load(std::sync::atomic::Ordering::Relaxed);
+    (all_in_one && executable(path)).then(|| Some((CString::new(path).ok()?, argv0)))?
+}
+
+/// Asks to get `signal` when the parent dies.
+pub fn die_with_parent(signal: Signal) -> Result<(), Errno> {
+    // SAFETY: this prctl takes one integer and touches no memory.
+    match unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal.0 as libc::c_ulong, 0, 0, 0) } {
+        0 => Ok(()),
+        _ => Err(last_errno()),
+    }
+}
+
+/// Raises the soft limit of open files to the hard one and returns what both were, for the children.
+pub fn raise_nofile() -> libc::rlimit {
+    let mut old = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: both calls only read or write the structure they are given.
+    unsafe {
+        libc::getrlimit(libc::RLIMIT_NOFILE, &mut old);
+        let new = libc::rlimit { rlim_cur: old.rlim_max, rlim_max: old.rlim_max };
+        libc::setrlimit(libc::RLIMIT_NOFILE, &new);
+    }
+    old
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_parentheses_does_not_shift_the_fields() {
+        let line = b"12 (a) S 9 (b)) Z 34 5 6 0 -1 4 0 0 0 0 0 0 0 0 20 0 1 0 777 0 0\n";
+        let stat = parse_stat(line).unwrap();
+        assert_eq!((stat.state, stat.ppid, stat.pgrp, stat.session), (b'Z', 34, 5, 6));
+        assert_eq!(stat.start, 7_770_000_000);
+    }
+
+    #[test]
+    fn we_can_tell_our_own_birth() {
+        let me = stat(Pid::own()).unwrap();
+        assert!(me.start <= crate::sys::clock::boot());
+        assert!(same_birth(me.start + 9_999_999, me.start));
+        assert!(!same_birth(me.start + 50_000_000, me.start));
+    }
+}

@@ -1,0 +1,67 @@
+//! POSIX extended regular expressions: those of the C library, which both musl and glibc have.
+
+use std::ffi::CStr;
+
+/// A compiled expression.
+pub struct Regex(Box<Room>);
+
+/// The C library's structure, and room behind it: a program built for one C library may be linked with the
+/// other, whose structure could be larger.
+#[repr(C)]
+struct Room {
+    regex: libc::regex_t,
+    _spare: [u64; 16],
+}
+
+impl Regex {
+    /// Compiles an extended expression that only answers whether there is a match.
+    pub fn extended(pattern: &CStr) -> Result<Regex, String> {
+        // SAFETY: the structure is plain data, which regcomp fills; it stays where it is for its whole life.
+        let mut room: Box<Room> = Box::new(unsafe { std::mem::zeroed() });
+        let flags = libc::REG_EXTENDED | libc::REG_NOSUB;
+        // SAFETY: the structure is ours to be written, and the pattern is a C string that is only read.
+        match unsafe { libc::regcomp(&mut room.regex, pattern.as_ptr(), flags) } {
+            0 => Ok(Regex(room)),
+            error => Err(describe(error, &room.regex)),
+        }
+    }
+
+    /// Whether it matches anywhere in `text`.
+    pub fn matches(&self, text: &CStr) -> bool {
+        // SAFETY: the expression is compiled; with REG_NOSUB no array of matches is written.
+        unsafe { libc::regexec(&self.0.regex, text.as_ptr(), 0, std::ptr::null_mut(), 0) == 0 }
+    }
+}
+
+impl Drop for Regex {
+    fn drop(&mut self) {
+        // SAFETY: it was compiled, and nobody uses it after this.
+        unsafe { libc::regfree(&mut self.0.regex) };
+    }
+}
+
+/// Why an expression is none.
+fn describe(error: libc::c_int, regex: &libc::regex_t) -> String {
+    let mut text = [0u8; 128];
+    // SAFETY: at most the length given is written, ending with a NUL.
+    unsafe { libc::regerror(error, regex, text.as_mut_ptr().cast(), text.len()) };
+    CStr::from_bytes_until_nul(&text).map_or_else(|_| String::new(), |t| t.to_string_lossy().to_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn extended_expressions() {
+        let regex = Regex::extended(c"^s?(u|U)+$").unwrap();
+        for text in [c"u", c"suU", c"UU"] {
+            assert!(regex.matches(text), "{text:?}");
+        }
+        for text in [c"", c"s", c"ud"] {
+            assert!(!regex.matches(text), "{text:?}");
+        }
+        assert!(Regex::extended(c"d").unwrap().matches(c"udu"));
+        assert!(Regex::extended(c"a(b").is_err_and(|reason| !reason.is_empty()));
+    }
+}
