@@ -3,12 +3,27 @@
 //! The library is everything that can be tried without a process, and the loops around it:
 //!
 //! - [`time`], [`process`]: instants, stamps, wait statuses, signals as data.
+//! - [`accounts`]: names of users and groups.
 //! - [`files`]: copying and removing directory trees.
 //! - [`diag`], [`cli`]: messages, exit codes, the way in and out of a program.
+//! - [`chainload`]: becoming another program.
 //! - [`sys`]: the only unsafe code and the only raw system calls.
+//! - [`servicedir`]: what a service directory says, and the formats in it that clients read and write.
+//! - [`supervise`]: the machine of one service, pure, and the process that runs many of them.
+//! - [`instance`]: instances of a service, made from a template.
+//! - [`scan`]: a scan directory's listing → who comes, who goes, pure; and its loop.
+//! - [`report`]: tables and JSON.
 
+pub mod accounts;
+pub mod chainload;
+pub mod cli;
 pub mod diag;
 pub mod files;
+pub mod instance;
 pub mod process;
+pub mod report;
+pub mod scan;
+pub mod servicedir;
+pub mod supervise;
 pub mod sys;
 pub mod time;

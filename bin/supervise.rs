@@ -1,0 +1,38 @@
+//! Keeps one service running; under svscan, all services of its scan directory.
+
+use lexopt::prelude::*;
+use perennial::cli;
+use perennial::diag::{self, Result, Unable};
+use perennial::supervise::{LISTEN_FD, Mode, run};
+use perennial::sys::{signal, spawn};
+use std::process::ExitCode;
+
+const USAGE: &str = "supervise servicedir";
+
+/// The program.
+pub fn main() -> ExitCode {
+    cli::main("supervise", supervise)
+}
+
+/// Its options. `--listen` is svscan's: descriptor 3 is a listening socket, the directory a scan directory.
+pub fn supervise(mut parser: lexopt::Parser) -> Result<u8> {
+    let (mut dir, mut many) = (None, false);
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Long("listen") => many = true,
+            Short('h') | Long("help") => return cli::help(USAGE),
+            Value(value) if dir.is_none() => dir = Some(value.string()?),
+            _ => return Err(cli::usage(USAGE)),
+        }
+    }
+    let dir = dir.ok_or_else(|| cli::usage(USAGE))?;
+    let blocked = signal::block_all();
+    let listener = if many { spawn::above_window(LISTEN_FD) } else { None };
+    spawn::reserve_window().unable("set up descriptors")?;
+    rustix::process::chdir(&*dir).unable(format_args!("chdir to {dir}"))?;
+    if many {
+        return run(Mode::Many(listener), blocked);
+    }
+    diag::set_program(format!("supervise {dir}"));
+    run(Mode::One(dir), blocked)
+}

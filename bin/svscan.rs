@@ -1,0 +1,62 @@
+//! Watches a scan directory and keeps the services in it supervised.
+
+use lexopt::prelude::*;
+use perennial::diag::{Result, Unable};
+use perennial::scan::run::{Above, Options, run};
+use perennial::sys::{signal, spawn};
+use perennial::{cli, diag};
+use std::process::ExitCode;
+use std::time::Duration;
+
+const USAGE: &str =
+    "svscan [ -C services ] [ -c services ] [ -L namelen ] [ -t rescan ] [ -d notif ] [ scandir ]";
+
+/// The program.
+pub fn main() -> ExitCode {
+    cli::main("svscan", svscan)
+}
+
+/// Its options. `--above` is init's: descriptors 3 to 6 are what must outlive a scanner.
+pub fn svscan(mut parser: lexopt::Parser) -> Result<u8> {
+    let mut options = Options::default();
+    let (mut dir, mut notify, mut above) = (None, None, false);
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Short('C') | Long("services-max") => {
+                options.limits.services = cli::number("-C", &parser.value()?, 1, 1 << 32)?;
+            }
+            Short('c') => {
+                options.limits.services = cli::number::<usize>("-c", &parser.value()?, 1, 1 << 32)? * 2
+            }
+            Short('L') | Long("name-max") => {
+                options.limits.name = cli::number("-L", &parser.value()?, 11, 1019)?
+            }
+            Short('t') | Long("timeout") => {
+                let ms = cli::number("-t", &parser.value()?, 0, u32::MAX.into())?;
+                options.rescan = Some(Duration::from_millis(ms)).filter(|d| !d.is_zero());
+            }
+            Short('d') | Long("notification-fd") => {
+                notify = Some(cli::number::<i32>("-d", &parser.value()?, 3, 1 << 20)?);
+            }
+            Long("above") => above = true,
+            Short('h') | Long("help") => return cli::help(USAGE),
+            Value(value) if dir.is_none() => dir = Some(value.string()?),
+            _ => return Err(cli::usage(USAGE)),
+        }
+    }
+    let blocked = signal::block_all();
+    options.notify = match notify {
+        None => None,
+        Some(fd) => Some(spawn::above_window(fd).ok_or_else(|| {
+            diag::Error::usage(format!("invalid value for -d: descriptor {fd} is not open"))
+        })?),
+    };
+    if above {
+        let fds = (Above::FIRST_FD..Above::FIRST_FD + 4).filter_map(spawn::above_window).collect();
+        options.above = Above::from_fds(fds);
+    }
+    spawn::reserve_window().unable("set up descriptors")?;
+    let dir = dir.unwrap_or_else(|| ".".to_owned());
+    rustix::process::chdir(&*dir).unable(format_args!("chdir to {dir}"))?;
+    run(options, blocked)
+}

@@ -1,0 +1,155 @@
+//! What the programs' files in `bin/` share: the way in and out.
+
+use crate::diag::{self, Error, Result};
+use crate::instance;
+use crate::process::Signal;
+use crate::scan::link::Begin;
+use crate::servicedir::event::Audience;
+use crate::servicedir::watch::{self, Goal};
+use crate::sys::signal;
+use crate::time::Mono;
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+/// A program: its options in, its exit code out.
+pub type Program = fn(lexopt::Parser) -> Result<u8>;
+
+/// Runs a program that is an executable of its own.
+pub fn main(name: &str, program: Program) -> ExitCode {
+    ExitCode::from(run(name, program, lexopt::Parser::from_env()))
+}
+
+/// Runs a program under its name; returns its exit code.
+pub fn run(name: &str, program: Program, parser: lexopt::Parser) -> u8 {
+    diag::set_program(name);
+    diag::exit_code(program(parser))
+}
+
+/// For programs that write to FIFOs: a reader that goes away is an error to be told, not the end of us.
+/// Not for those that execute others, who would inherit it.
+pub fn survive_broken_pipes() {
+    signal::ignore(Signal::PIPE);
+}
+
+/// The error for arguments that do not fit: the whole usage line.
+pub fn usage(line: &str) -> Error {
+    Error::usage(format!("usage: {line}"))
+}
+
+/// What `-h` and `--help` do: the usage on standard output, success, and nothing else.
+pub fn help(line: &str) -> Result<u8> {
+    diag::put(1, format!("usage: {line}\n").as_bytes());
+    Ok(diag::code::OK)
+}
+
+/// A number given to an option: decimal digits only, within bounds.
+pub fn number<T: TryFrom<u64>>(option: &str, value: &std::ffi::OsStr, least: u64, most: u64) -> Result<T> {
+    let text = value.to_str().unwrap_or_default();
+    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    text.parse::<u64>()
+        .ok()
+        .filter(|n| digits && (least..=most).contains(n))
+        .and_then(|n| T::try_from(n).ok())
+        .ok_or_else(|| {
+            Error::usage(format!("invalid value for {option}: {text:?} is no number from {least} to {most}"))
+        })
+}
+
+/// The options that svwait, svlisten and svlisten1 have in common.
+pub struct WaitOptions {
+    /// `-u -U -d -D -r -R`, the last one counts.
+    pub goal: Goal,
+    /// `-o`: one service is enough. `-a`: it is not.
+    pub any: bool,
+    /// `-t`: milliseconds, 0 for no limit.
+    timeout: u64,
+}
+
+impl Default for WaitOptions {
+    fn default() -> WaitOptions {
+        WaitOptions { goal: Goal { up: true, ready: false, restart: false }, any: false, timeout: 0 }
+    }
+}
+
+impl WaitOptions {
+    /// Whether `letter` is one of these.
+    pub fn has(letter: char) -> bool {
+        matches!(letter, 'a' | 'o' | 't') || Goal::from_letter(letter).is_some()
+    }
+
+    /// Takes the option `letter`, which is one of these.
+    pub fn take(&mut self, letter: char, parser: &mut lexopt::Parser) -> Result<()> {
+        match letter {
+            'a' => self.any = false,
+            'o' => self.any = true,
+            't' => self.timeout = number("-t", &parser.value()?, 0, u32::MAX.into())?,
+            letter => self.goal = Goal::from_letter(letter).unwrap_or(self.goal),
+        }
+        Ok(())
+    }
+
+    /// The deadline that `-t` sets, counted from now.
+    pub fn deadline(&self) -> Option<Mono> {
+        watch::deadline(self.timeout)
+    }
+}
+
+/// The options that svlink and instance-create have in common.
+pub struct LinkOptions {
+    /// `-d`, `-D`, the last one counts.
+    pub begin: Begin,
+    /// `-f`: the audience of the events is set also where `event` is there.
+    pub force: bool,
+    /// `-P`
+    public: bool,
+    /// `-t`: milliseconds, 0 for no limit.
+    timeout: u64,
+}
+
+impl Default for LinkOptions {
+    fn default() -> LinkOptions {
+        LinkOptions { begin: Begin::AsItIs, force: false, public: false, timeout: 0 }
+    }
+}
+
+impl LinkOptions {
+    /// Whether `letter` is one of these.
+    pub fn has(letter: char) -> bool {
+        matches!(letter, 'd' | 'D' | 'f' | 'P' | 't')
+    }
+
+    /// Takes the option `letter`, which is one of these.
+    pub fn take(&mut self, letter: char, parser: &mut lexopt::Parser) -> Result<()> {
+        match letter {
+            'd' => self.begin = Begin::Down,
+            'D' => self.begin = Begin::DownForGood,
+            'f' => self.force = true,
+            'P' => self.public = true,
+            _ => self.timeout = number("-t", &parser.value()?, 0, u32::MAX.into())?,
+        }
+        Ok(())
+    }
+
+    /// Who may listen to the events of what is added.
+    pub fn audience(&self) -> Audience {
+        if self.public { Audience::Public } else { Audience::own_group() }
+    }
+
+    /// The deadline that `-t` sets, counted from now.
+    pub fn deadline(&self) -> Option<Mono> {
+        watch::deadline(self.timeout)
+    }
+}
+
+/// Runs `program`, whose arguments end with a service directory, on an instance: the command line ends with
+/// a service and the instance's name instead.
+pub fn on_instance(mut parser: lexopt::Parser, line: &str, program: Program) -> Result<u8> {
+    let mut words: Vec<OsString> = parser.raw_args()?.collect();
+    if matches!(words.first().and_then(|w| w.to_str()), Some("-h" | "--help")) && words.len() == 1 {
+        return help(line);
+    }
+    let (Some(name), Some(service)) = (words.pop(), words.pop()) else { return Err(usage(line)) };
+    let (Some(name), Some(service)) = (name.to_str(), service.to_str()) else { return Err(usage(line)) };
+    words.push(instance::path(service, name)?.into());
+    program(lexopt::Parser::from_args(words))
+}

@@ -1,0 +1,178 @@
+//! Passing wait statuses on.
+//!
+//! A reborn supervisor is not the parent of the services it takes over. Whoever is (svscan as subreaper, or
+//! init when svscan died as well) reaps them and writes what it saw to a pipe that the supervisor reads:
+//! pid and wait status, two 32-bit words in native byte order, one atomic write each. Pid 1 keeps both ends
+//! open, so that a record written between two lives waits there.
+//!
+//! A record is written *before* the process is reaped. Thus a reaper that is killed forgets nothing (the
+//! next one sees the same dead process again), and when a pid is used again its old record is already read
+//! or stands before everything that is told of the new process.
+
+use crate::process::{Pid, WaitStatus};
+use crate::sys::wait::{self, Dead};
+use crate::sys::{Errno, socket};
+use rustix::pipe::{PipeFlags, pipe_with};
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
+
+/// Both ends of the pipe.
+pub struct Channel {
+    /// For the supervisor.
+    pub reader: OwnedFd,
+    /// For the reapers.
+    pub writer: OwnedFd,
+}
+
+impl Channel {
+    /// A new pipe, non-blocking, close-on-exec.
+    pub fn new() -> Result<Channel, Errno> {
+        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        Ok(Channel { reader, writer })
+    }
+}
+
+/// Tells of a death. False: the pipe is full, the supervisor does not read (it is stopped, perhaps); leave
+/// the process unreaped and try again later.
+pub fn tell(writer: impl AsFd, dead: Dead) -> bool {
+    let (pid, status) = dead;
+    let mut record = [0; 8];
+    record[..4].copy_from_slice(&pid.raw().to_ne_bytes());
+    record[4..].copy_from_slice(&u32::from(status.0).to_ne_bytes());
+    rustix::io::write(writer, &record) != Err(Errno::AGAIN)
+}
+
+/// Reads a record.
+pub fn decode(words: [u32; 2]) -> Option<Dead> {
+    let pid = Pid::from_raw(i32::try_from(words[0]).ok()?)?;
+    Some((pid, WaitStatus(words[1] as u16)))
+}
+
+/// Reaps one dead process that is not ours in particular, telling of it first. False: it could not be told
+/// and was left.
+pub fn tell_and_reap(writer: impl AsFd, dead: Dead) -> bool {
+    let told = tell(writer, dead);
+    if told {
+        wait::reap_pid(dead.0);
+    }
+    told
+}
+
+/// FIFOs that must not die: kept open by somebody who does not.
+///
+/// A supervisor sends each FIFO that it opens (control, readiness, logger's pipe) up to the keeper, which is
+/// pid 1, or svscan where there is no init of ours. A FIFO that somebody has open for reading and writing
+/// loses nothing and raises no SIGPIPE, whoever else dies. The supervisor's successor finds it by its name;
+/// the keeper only keeps.
+pub struct Keeper {
+    /// Where messages arrive.
+    pub socket: OwnedFd,
+    held: BTreeMap<super::Identity, OwnedFd>,
+}
+
+const HOLD: u8 = b'H';
+const RELEASE: u8 = b'R';
+
+impl Keeper {
+    /// One that keeps what is sent to the other end of `socket`.
+    pub fn new(socket: OwnedFd) -> Keeper {
+        Keeper { socket, held: BTreeMap::new() }
+    }
+
+    /// Takes all messages that have come. False: the other end is gone.
+    pub fn serve(&mut self) -> bool {
+        let mut buf = [0u8; 32];
+        loop {
+            match socket::receive(&self.socket, &mut buf) {
+                Ok(message) if message.len == 0 => return false,
+                Ok(message) => self.take(&buf[..message.len], message.fds),
+                Err(_) => return true,
+            }
+        }
+    }
+
+    fn take(&mut self, message: &[u8], fds: Vec<OwnedFd>) {
+        match message {
+            [HOLD] => {
+                for fd in fds {
+                    if let Ok(identity) = super::Identity::of(&fd) {
+                        self.held.insert(identity, fd);
+                    }
+                }
+            }
+            [RELEASE, rest @ ..] => {
+                if let Ok(bytes) = <[u8; 16]>::try_from(rest) {
+                    self.held.remove(&super::Identity::from_bytes(bytes));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// How many are held.
+    pub fn len(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Whether none is held.
+    pub fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+}
+
+/// Asks the keeper at the other end of `socket` to hold `fd`. Safe from the moment this returns: the message
+/// itself keeps the descriptor.
+pub fn hold(socket: impl AsFd, fd: impl AsFd) -> Result<(), Errno> {
+    socket::send(socket, &[HOLD], &[fd.as_fd()])
+}
+
+/// Asks the keeper to let go.
+pub fn release(socket: impl AsFd, identity: super::Identity) -> Result<(), Errno> {
+    let mut message = [RELEASE; 17];
+    message[1..].copy_from_slice(&identity.to_bytes());
+    socket::send(socket, &message, &[])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_loses_nothing() {
+        let (up, down) = socket::pair().unwrap();
+        let mut keeper = Keeper::new(up);
+        let (reader, writer) = rustix::pipe::pipe().unwrap();
+        hold(&down, &reader).unwrap();
+        hold(&down, &reader).unwrap();
+        let identity = super::super::Identity::of(&reader).unwrap();
+        drop(reader);
+        assert!(keeper.serve());
+        assert_eq!(keeper.len(), 1, "the same FIFO is held once");
+        assert_eq!(rustix::io::write(&writer, b"x"), Ok(1), "somebody can read it");
+        release(&down, identity).unwrap();
+        assert!(keeper.serve());
+        assert!(keeper.is_empty());
+        drop(down);
+        assert!(!keeper.serve());
+    }
+
+    #[test]
+    fn records_round_trip() {
+        let channel = Channel::new().unwrap();
+        let dead = (Pid::from_raw(4711).unwrap(), WaitStatus(0x8b));
+        assert!(tell(&channel.writer, dead));
+        let mut buf = [0u8; 8];
+        assert_eq!(rustix::io::read(&channel.reader, &mut buf), Ok(8));
+        let word = |at: usize| u32::from_ne_bytes(buf[at..at + 4].try_into().unwrap());
+        assert_eq!(decode([word(0), word(4)]), Some(dead));
+        assert_eq!(decode([0, 5]), None);
+    }
+
+    #[test]
+    fn a_full_pipe_is_said() {
+        let channel = Channel::new().unwrap();
+        let dead = (Pid::from_raw(1).unwrap(), WaitStatus(0));
+        let told = (0..100_000).take_while(|_| tell(&channel.writer, dead)).count();
+        assert!((512..100_000).contains(&told));
+    }
+}

@@ -1,0 +1,662 @@
+//! The scanner: watches the scan directory, tells the supervisor what came and went, keeps it alive, and
+//! reaps what it left.
+//!
+//! # Being killed, and others being killed
+//!
+//! The supervisor is a child. When it dies its services become our children (we are a subreaper) and we
+//! start a successor, which takes them over; until then, and for ever after for those it took over, we tell
+//! it how they end ([`super::reaper`]). When *we* die the supervisor goes on; the next scanner connects to
+//! it. What must outlive both is held by whoever is above: init gives us the listening socket, the keeper's
+//! socket and the reapers' pipe. Standing alone we make them ourselves.
+//!
+//! # The first supervisor is a fork
+//!
+//! It is the same executable, so there is nothing to execute. Its successors are executed from the file
+//! system, so that an upgrade is one `kill`; if the file is gone, a fork must do.
+
+use super::reaper::{self, Channel, Keeper};
+use super::{Limits, Listing, Skipped, changes, list, loggers_first};
+use crate::diag::{self, Error, Result, Unable, code};
+use crate::process::{Pid, Signal, WaitStatus};
+use crate::servicedir;
+use crate::supervise::wire::{Finish, Request, SOCKET, batches};
+use crate::supervise::{self, Mode};
+use crate::sys::signal::{self, Blocked, SignalFd};
+use crate::sys::spawn::{self, CArray, Spawn};
+use crate::sys::{Errno, clock, lock, process, socket, wait};
+use crate::time::Mono;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{Mode as FileMode, OFlags, inotify};
+use std::collections::VecDeque;
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+/// The private directory of a scan directory.
+pub const DIR: &str = ".s6-svscan";
+const CONTROL: &str = ".s6-svscan/control";
+
+/// Held by the supervisor for as long as it lives.
+pub const SUPERVISE_LOCK: &str = ".s6-svscan/supervise-lock";
+
+/// After something appeared in the scan directory we wait this long for its author to finish writing it.
+const SETTLE: Duration = Duration::from_millis(100);
+
+/// What a scanner gets from init, and makes for itself when it stands alone.
+pub struct Above {
+    /// Where the supervisor listens. None: it is made with the supervisor.
+    pub listener: Option<OwnedFd>,
+    /// Where the keeper takes what it shall keep.
+    pub keeper: OwnedFd,
+    /// How reapers tell of the dead.
+    pub channel: Channel,
+}
+
+impl Above {
+    /// The numbers under which an executed scanner finds what it is given begin here.
+    pub const FIRST_FD: i32 = 3;
+
+    /// Four descriptors in the order listener, keeper, reader, writer.
+    pub fn from_fds(fds: Vec<OwnedFd>) -> Option<Above> {
+        let [listener, keeper, reader, writer] = <[OwnedFd; 4]>::try_from(fds).ok()?;
+        Some(Above { listener: Some(listener), keeper, channel: Channel { reader, writer } })
+    }
+}
+
+/// How to scan.
+pub struct Options {
+    /// What there may be.
+    pub limits: Limits,
+    /// `-t`: rescan this often.
+    pub rescan: Option<Duration>,
+    /// `-d`: say that commands are taken.
+    pub notify: Option<OwnedFd>,
+    /// What init gave.
+    pub above: Option<Above>,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { limits: Limits { services: 160_000, name: 251 }, rescan: None, notify: None, above: None }
+    }
+}
+
+/// Scans the current directory until told to end; returns the exit code, or becomes
+/// `.s6-svscan/finish`.
+pub fn run(options: Options, blocked: Blocked) -> Result<u8> {
+    let mut scanner = Scanner::open(options, blocked)?;
+    scanner.serve();
+    Ok(scanner.end())
+}
+
+struct Scanner {
+    blocked: Blocked,
+    options: Options,
+    base: OwnedFd,
+    _lock: OwnedFd,
+    control: OwnedFd,
+    signals: SignalFd,
+    watch: Option<OwnedFd>,
+    above: Above,
+    /// Ours, when nobody is above.
+    keeper: Option<Keeper>,
+    /// The supervisor, if it is our child.
+    child: Option<Pid>,
+    /// Our connection to it.
+    link: Option<OwnedFd>,
+    /// What it was too slow to read.
+    unsent: VecDeque<Vec<u8>>,
+    started: Option<Mono>,
+    /// Deaths of supervisors that did not live for a second.
+    short_lives: u32,
+    start_at: Option<Mono>,
+    /// Some process may be a service: it is told of before it is reaped.
+    tell: bool,
+    /// The reapers' pipe is full.
+    pipe_full: bool,
+    /// None: not scanned yet.
+    listing: Option<Listing>,
+    /// Nothing is known of what the supervisor knows: it must get the whole list.
+    list_whole: bool,
+    /// `-t`, or an attempt that failed.
+    scan_at: Option<Mono>,
+    /// Something changed; when it will have settled, and when the first change was.
+    settles: Option<(Mono, Mono)>,
+    said: Vec<Skipped>,
+    ending: Option<Finish>,
+    /// It ends without its supervisor.
+    abandoned: bool,
+    ended: bool,
+}
+
+impl Scanner {
+    fn open(mut options: Options, blocked: Blocked) -> Result<Scanner> {
+        let base = servicedir::open(rustix::fs::CWD, ".").unable("open the scan directory")?;
+        match rustix::fs::mkdir(DIR, FileMode::from_raw_mode(0o700)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(e) => return Err(Error::unable(format_args!("make {DIR}"), e)),
+        }
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let lock_file = rustix::fs::open(format!("{DIR}/lock"), flags, FileMode::from_raw_mode(0o600))
+            .unable(format_args!("open {DIR}/lock"))?;
+        if !lock::try_lock(&lock_file).unable(format_args!("lock {DIR}/lock"))? {
+            return Err(Error::usage(format!("unable to lock {DIR}/lock: another svscan is at work")));
+        }
+        let control = open_control()?;
+        wait::become_subreaper().unable("become a subreaper")?;
+        let (above, keeper) = match options.above.take() {
+            Some(above) => (above, None),
+            None => {
+                process::raise_nofile();
+                let (up, down) = socket::pair().unable("make a socket pair")?;
+                let channel = Channel::new().unable("make a pipe")?;
+                (Above { listener: None, keeper: down, channel }, Some(Keeper::new(up)))
+            }
+        };
+        let _ = reaper::hold(&above.keeper, &control);
+        let signals = SignalFd::open(blocked).unable("create a signal descriptor")?;
+        Ok(Scanner {
+            blocked,
+            options,
+            base,
+            _lock: lock_file,
+            control,
+            signals,
+            watch: watch_directory(),
+            above,
+            keeper,
+            child: None,
+            link: None,
+            unsent: VecDeque::new(),
+            started: None,
+            short_lives: 0,
+            start_at: None,
+            tell: false,
+            pipe_full: false,
+            listing: None,
+            list_whole: true,
+            scan_at: None,
+            settles: None,
+            said: Vec::new(),
+            ending: None,
+            abandoned: false,
+            ended: false,
+        })
+    }
+
+    fn serve(&mut self) {
+        self.start_supervisor();
+        self.scan(false);
+        if let Some(fd) = self.options.notify.take() {
+            let _ = rustix::io::write(&fd, b"\n");
+        }
+        while !self.ended {
+            self.turn();
+        }
+    }
+
+    fn turn(&mut self) {
+        let settles = self.settles.map(|(at, _)| at);
+        let deadline = [self.scan_at, self.start_at, settles].into_iter().flatten().min();
+        let now = clock::mono();
+        let timeout = deadline.map(|at| {
+            let left = at.since(now);
+            rustix::time::Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos() as _ }
+        });
+        let mut fds = Vec::with_capacity(6);
+        let readable = PollFlags::IN;
+        fds.push(PollFd::from_borrowed_fd(self.signals.as_fd(), readable));
+        fds.push(PollFd::from_borrowed_fd(self.control.as_fd(), readable));
+        let optional = [
+            (self.watch.as_ref(), readable),
+            (self.link.as_ref(), if self.unsent.is_empty() { readable } else { readable | PollFlags::OUT }),
+            (self.keeper.as_ref().map(|k| &k.socket), readable),
+            (self.pipe_full.then_some(&self.above.channel.writer), PollFlags::OUT),
+        ];
+        let at: Vec<Option<usize>> = optional
+            .into_iter()
+            .map(|(fd, flags)| {
+                fd.map(|fd| {
+                    fds.push(PollFd::from_borrowed_fd(fd.as_fd(), flags));
+                    fds.len() - 1
+                })
+            })
+            .collect();
+        if poll(&mut fds, timeout.as_ref()).is_err() {
+            return;
+        }
+        let hit = |index: Option<usize>| index.is_some_and(|i| !fds[i].revents().is_empty());
+        let (signals, control) = (hit(Some(0)), hit(Some(1)));
+        let (watch, link, keeper, pipe) = (hit(at[0]), hit(at[1]), hit(at[2]), hit(at[3]));
+        drop(fds);
+        if keeper && let Some(keeper) = &mut self.keeper {
+            keeper.serve();
+        }
+        if signals {
+            self.on_signals();
+        }
+        if link {
+            self.on_link();
+        }
+        if pipe {
+            self.pipe_full = false;
+            self.reap();
+        }
+        if control {
+            self.on_control();
+        }
+        if watch {
+            self.on_change();
+        }
+        self.run_timers();
+    }
+
+    fn run_timers(&mut self) {
+        let now = clock::mono();
+        if self.start_at.is_some_and(|at| at <= now) {
+            self.start_at = None;
+            self.start_supervisor();
+        }
+        if self.scan_at.is_some_and(|at| at <= now) {
+            self.scan(false);
+        }
+        if self.settles.is_some_and(|(at, _)| at <= now) {
+            self.settles = None;
+            self.scan(true);
+        }
+    }
+
+    // ------------------------------------------------------------------------------------ commands
+
+    fn on_signals(&mut self) {
+        while let Some(signal) = self.signals.next() {
+            if signal == Signal::CHLD {
+                self.reap();
+            } else if !self.run_script(signal) {
+                self.on_signal(signal);
+            }
+        }
+    }
+
+    fn on_signal(&mut self, signal: Signal) {
+        match signal {
+            Signal::ALRM => self.scan(false),
+            Signal::ABRT => self.abandon(),
+            Signal::HUP => {
+                self.scan(false);
+                self.tell_supervisor(&Request::Prune(false));
+            }
+            Signal::INT | Signal::TERM => self.finish(Finish::Stop),
+            Signal::QUIT => self.finish(Finish::StopAll),
+            _ => {}
+        }
+    }
+
+    /// Runs `.s6-svscan/SIGNAME` in place of what the signal does by default, if it is there.
+    fn run_script(&mut self, signal: Signal) -> bool {
+        const OPEN_TO_SCRIPTS: [Signal; 8] = [
+            Signal::HUP,
+            Signal::INT,
+            Signal::TERM,
+            Signal::QUIT,
+            Signal::USR1,
+            Signal::USR2,
+            Signal::PWR,
+            Signal::WINCH,
+        ];
+        let path = format!("{DIR}/{signal}");
+        use rustix::fs::{Access, access};
+        if !OPEN_TO_SCRIPTS.contains(&signal) || access(&path, Access::EXEC_OK).is_err() {
+            return false;
+        }
+        let program = CString::new(path.clone()).expect("no NUL in it");
+        let argv = CArray::new(vec![program.clone()]);
+        match Spawn::new(&[program], &argv).start(self.blocked) {
+            Ok(_) => true,
+            Err(e) => {
+                diag::warn(Error::unable(format_args!("execute {path}"), e.errno));
+                false
+            }
+        }
+    }
+
+    fn on_control(&mut self) {
+        let mut buf = [0u8; 64];
+        let Ok(n) = rustix::io::read(&self.control, &mut buf) else { return };
+        for byte in &buf[..n] {
+            match byte {
+                b'z' => self.reap(),
+                b'a' => self.scan(false),
+                b'b' => self.on_signal(Signal::ABRT),
+                b'h' => self.on_signal(Signal::HUP),
+                b'i' | b't' => self.finish(Finish::Stop),
+                b'q' => self.finish(Finish::StopAll),
+                b'n' => self.tell_supervisor(&Request::Prune(false)),
+                b'N' => self.tell_supervisor(&Request::Prune(true)),
+                _ => diag::warn(format_args!("unknown command {:?} in {CONTROL}", *byte as char)),
+            }
+        }
+    }
+
+    /// Something changed in the scan directory. Its author may not be done.
+    fn on_change(&mut self) {
+        if let Some(watch) = &self.watch {
+            let mut buf = [0u8; 4096];
+            while rustix::io::read(watch, &mut buf).is_ok_and(|n| n > 0) {}
+        }
+        let now = clock::mono();
+        let first = self.settles.map_or(now, |(_, first)| first);
+        // A stream of changes must not put it off for ever.
+        self.settles = Some((now.after(SETTLE).min(first.after(SETTLE * 10)), first));
+    }
+
+    fn finish(&mut self, how: Finish) {
+        if self.ending != Some(how) {
+            self.ending = Some(how);
+            self.tell_supervisor(&Request::Finish(how));
+        }
+    }
+
+    /// Ends at once. The supervisor goes on, as it does when we are killed; the next scanner finds it.
+    fn abandon(&mut self) {
+        self.abandoned = true;
+        self.ended = true;
+    }
+
+    // ------------------------------------------------------------------------------------ scanning
+
+    /// Lists the directory and tells the supervisor what has changed.
+    fn scan(&mut self, complete_only: bool) {
+        self.scan_at = self.options.rescan.map(|pause| clock::mono().after(pause));
+        if self.ending.is_some() {
+            return;
+        }
+        let mut skipped = Vec::new();
+        let mut listing = match list(&self.base, self.options.limits, complete_only, |s| skipped.push(s)) {
+            Ok(listing) => listing,
+            Err(e) => {
+                diag::warn(format_args!(
+                    "{} (retrying in 1 second)",
+                    Error::unable("list the scan directory", e)
+                ));
+                self.scan_at = Some(clock::mono().after(Duration::from_secs(1)));
+                return;
+            }
+        };
+        self.complain(skipped);
+        let old = self.listing.take().unwrap_or_default();
+        if complete_only {
+            // What is supervised already stays so, complete or not.
+            for (name, identity) in &old {
+                if !listing.contains_key(name) && still_there(&self.base, name) == Some(*identity) {
+                    listing.insert(name.clone(), *identity);
+                }
+            }
+        }
+        let changes = changes(&old, &listing);
+        self.listing = Some(listing);
+        if self.list_whole {
+            self.tell_everything();
+            return;
+        }
+        for request in
+            batches(changes.gone, Request::Gone).into_iter().chain(batches(changes.came, Request::Add))
+        {
+            self.tell_supervisor(&request);
+        }
+        if !complete_only {
+            self.tell_supervisor(&Request::Check);
+        }
+    }
+
+    fn tell_everything(&mut self) {
+        self.list_whole = false;
+        let mut names: Vec<String> = self.listing.iter().flatten().map(|(name, _)| name.clone()).collect();
+        loggers_first(&mut names);
+        self.tell_supervisor(&Request::Begin);
+        for request in batches(names, Request::Add) {
+            self.tell_supervisor(&request);
+        }
+        self.tell_supervisor(&Request::End);
+    }
+
+    /// Says what was left out, once as long as it stays the same.
+    fn complain(&mut self, skipped: Vec<Skipped>) {
+        for one in skipped.iter().filter(|s| !self.said.contains(s)) {
+            match one {
+                Skipped::LongName(name) => diag::warn(format_args!(
+                    "{name} is not supervised: its name is longer than {} bytes (-L)",
+                    self.options.limits.name
+                )),
+                Skipped::TooMany(most) => {
+                    diag::warn(format_args!("more than {most} services (-C): the rest is not supervised"));
+                }
+                Skipped::Unreadable(name, e) => {
+                    diag::warn(format_args!("{name} is not supervised: {}", diag::reason(*e)));
+                }
+                Skipped::OddName(name) => {
+                    diag::warn(format_args!("{name} is not supervised: its name is not UTF-8"));
+                }
+            }
+        }
+        self.said = skipped;
+    }
+
+    // ------------------------------------------------------------------------------------ the supervisor
+
+    fn start_supervisor(&mut self) {
+        if let Err(e) = self.try_start_supervisor() {
+            diag::warn(format_args!("{e} (retrying in 1 second)"));
+            self.start_at = Some(clock::mono().after(Duration::from_secs(1)));
+        }
+    }
+
+    fn try_start_supervisor(&mut self) -> Result<()> {
+        if supervisor_lives() {
+            // Another scanner's child: its services are told of by whoever reaps them.
+            self.tell = true;
+            self.connect();
+            return Ok(());
+        }
+        if self.above.listener.is_none() || rustix::fs::access(SOCKET, rustix::fs::Access::EXISTS).is_err() {
+            let listener = socket::listen(SOCKET).unable(format_args!("listen at {SOCKET}"))?;
+            self.above.listener = Some(listener);
+        }
+        let first = self.started.is_none();
+        self.started = Some(clock::mono());
+        let executed = if first { None } else { self.execute_supervisor() };
+        self.child = Some(match executed {
+            Some(pid) => pid,
+            None => self.fork_supervisor().unable("fork")?,
+        });
+        self.list_whole = true;
+        self.connect();
+        Ok(())
+    }
+
+    fn fork_supervisor(&self) -> std::result::Result<Pid, Errno> {
+        let blocked = self.blocked;
+        let keep: Vec<_> = self.above.listener.iter().map(|l| l.as_fd()).collect();
+        spawn::fork(blocked, &keep, |kept| {
+            diag::set_program("supervise");
+            process::set_title("supervise", &["supervise", "--listen", "."]);
+            diag::exit_code(supervise::run(Mode::Many(kept.into_iter().next()), blocked))
+        })
+    }
+
+    /// Starts a supervisor from the file system, which may be a newer one.
+    fn execute_supervisor(&self) -> Option<Pid> {
+        let (program, name) = process::sibling("supervise")?;
+        let argv = CArray::new(vec![name, c"--listen".to_owned(), c".".to_owned()]);
+        let fds: Vec<_> = self.above.listener.iter().map(|l| (l.as_fd(), supervise::LISTEN_FD)).collect();
+        let spawn = Spawn { fds: &fds, ..Spawn::new(std::slice::from_ref(&program), &argv) };
+        spawn
+            .start(self.blocked)
+            .inspect_err(|e| {
+                let shown = program.to_string_lossy();
+                diag::warn(Error::unable(format_args!("execute {shown}"), e.errno));
+            })
+            .ok()
+    }
+
+    /// Connects to the supervisor, hands over what it needs, and tells it everything.
+    fn connect(&mut self) {
+        self.link = None;
+        self.unsent.clear();
+        match socket::connect(SOCKET) {
+            Ok(link) => {
+                let fds = [self.above.keeper.as_fd(), self.above.channel.reader.as_fd()];
+                if socket::send(&link, &Request::Hello.encode(), &fds).is_ok() {
+                    self.link = Some(link);
+                }
+            }
+            Err(e) => diag::warn(Error::unable(format_args!("connect to {SOCKET}"), e)),
+        }
+        if let Some(how) = self.ending {
+            self.tell_supervisor(&Request::Finish(how));
+        } else if self.listing.is_some() {
+            self.tell_everything();
+        }
+    }
+
+    /// Sends a request. What the supervisor is too slow to read waits in line; if it is dead, its successor
+    /// gets the whole list.
+    fn tell_supervisor(&mut self, request: &Request) {
+        let idle = self.unsent.is_empty();
+        self.unsent.push_back(request.encode());
+        if idle {
+            self.send_unsent();
+        }
+    }
+
+    fn send_unsent(&mut self) {
+        while let (Some(link), Some(message)) = (&self.link, self.unsent.front()) {
+            match socket::send(link, message, &[]) {
+                Ok(()) => self.unsent.pop_front(),
+                Err(Errno::AGAIN | Errno::NOBUFS) => return,
+                Err(_) => {
+                    self.link = None;
+                    break;
+                }
+            };
+        }
+        if self.link.is_none() {
+            self.unsent.clear();
+            self.list_whole = true;
+        }
+    }
+
+    /// The supervisor closed the connection: it is dead. It says nothing that we need to hear.
+    fn on_link(&mut self) {
+        self.send_unsent();
+        let Some(link) = &self.link else { return };
+        let mut buf = [0u8; 64];
+        if !matches!(socket::receive(link, &mut buf), Ok(message) if message.len == 0) {
+            return;
+        }
+        self.link = None;
+        if self.child.is_none() {
+            // It was not our child: nobody will tell us how it ended.
+            self.on_supervisor_death(None);
+        }
+    }
+
+    fn on_supervisor_death(&mut self, status: Option<WaitStatus>) {
+        self.child = None;
+        self.link = None;
+        self.tell = true;
+        self.list_whole = true;
+        if self.ending.is_some() && status == Some(WaitStatus::exited(0)) {
+            self.ended = true;
+            return;
+        }
+        let now = clock::mono();
+        let lived = self.started.map_or(Duration::MAX, |started| now.since(started));
+        if lived >= Duration::from_secs(1) {
+            self.short_lives = 0;
+            return self.start_supervisor();
+        }
+        let pause = Duration::from_millis(10 << self.short_lives.min(6));
+        self.short_lives += 1;
+        self.start_at = Some(now.after(pause));
+    }
+
+    // ------------------------------------------------------------------------------------ reaping
+
+    /// Reaps what has died. Whatever may have been a service is told of first: we may be killed here.
+    fn reap(&mut self) {
+        let mut died = None;
+        while let Some((pid, status)) = wait::peek() {
+            if Some(pid) == self.child {
+                wait::reap_pid(pid);
+                died = Some(status);
+                self.tell = true;
+                self.child = None;
+                continue;
+            }
+            self.tell |= self.child.is_none_or(wait::is_dead);
+            if !self.tell {
+                wait::reap_pid(pid);
+            } else if !reaper::tell_and_reap(&self.above.channel.writer, (pid, status)) {
+                self.pipe_full = true;
+                break;
+            }
+        }
+        if let Some(status) = died {
+            self.on_supervisor_death(Some(status));
+        }
+    }
+
+    // ------------------------------------------------------------------------------------ the end
+
+    fn end(&mut self) -> u8 {
+        let program = CString::new(format!("{DIR}/finish")).expect("no NUL in it");
+        let argv = CArray::new(vec![program.clone()]);
+        signal::unblock_all();
+        if self.keeper.is_some() && !self.abandoned {
+            let _ = rustix::fs::unlink(SOCKET);
+        }
+        match spawn::exec(std::slice::from_ref(&program), &argv, None) {
+            Errno::NOENT => code::OK,
+            e => diag::exit_code(Err(Error::unable(format_args!("execute {DIR}/finish"), e))),
+        }
+    }
+}
+
+/// Whether a supervisor of this scan directory is alive, whoever's child it is.
+fn supervisor_lives() -> bool {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    rustix::fs::open(SUPERVISE_LOCK, flags, FileMode::empty()).is_ok_and(|f| lock::is_locked(&f) == Ok(true))
+}
+
+fn open_control() -> Result<OwnedFd> {
+    match rustix::fs::mknodat(
+        rustix::fs::CWD,
+        CONTROL,
+        rustix::fs::FileType::Fifo,
+        FileMode::from_raw_mode(0o600),
+        0,
+    ) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(e) => return Err(Error::unable(format_args!("make {CONTROL}"), e)),
+    }
+    let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    rustix::fs::open(CONTROL, flags, FileMode::empty()).unable(format_args!("open {CONTROL}"))
+}
+
+/// Watches the scan directory; without inotify, requests must do.
+fn watch_directory() -> Option<OwnedFd> {
+    let fd = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).ok()?;
+    let what = inotify::WatchFlags::CREATE
+        | inotify::WatchFlags::DELETE
+        | inotify::WatchFlags::MOVED_FROM
+        | inotify::WatchFlags::MOVED_TO
+        | inotify::WatchFlags::ONLYDIR;
+    inotify::add_watch(&fd, ".", what).ok()?;
+    Some(fd)
+}
+
+fn still_there(base: &OwnedFd, name: &str) -> Option<super::Identity> {
+    let dir = servicedir::open(base, name).ok()?;
+    super::Identity::of(&dir).ok()
+}

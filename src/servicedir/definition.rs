@@ -1,0 +1,290 @@
+//! What the files of a service directory say: `timeout-kill`, `notification-fd`, `down-signal` …
+//!
+//! s6 reads each file at the moment it matters, so an edit counts from the next start or command on. The same
+//! holds here, without looking for a dozen files that are not there each time: [`Reader`] lists the directory
+//! when its modification time has changed and otherwise reads again only the files that it saw.
+
+use crate::process::Signal;
+use crate::sys::{Errno, clock};
+use rustix::fs::{Mode, OFlags, RawDir, fstat, openat};
+use std::fmt;
+use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+/// The rules of one service, defaults where there is no file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Definition {
+    /// There is a `run`.
+    pub run: bool,
+    /// There is a `finish`.
+    pub finish: bool,
+    /// There is a `down`: it is not started on its own. Counts when supervision begins.
+    pub down: bool,
+    /// `notification-fd`: where run says that it is ready.
+    pub notification_fd: Option<i32>,
+    /// `lock-fd`: the number under which run holds a lock on `supervise/service-lock`.
+    pub lock_fd: Option<i32>,
+    /// `timeout-kill`: SIGKILL this long after a stop was asked for. None: never.
+    pub timeout_kill: Option<Duration>,
+    /// `timeout-finish`: SIGKILL to a finish script that takes longer. None: never.
+    pub timeout_finish: Option<Duration>,
+    /// `max-death-tally`: so many deaths are remembered.
+    pub max_death_tally: usize,
+    /// `down-signal`.
+    pub down_signal: Signal,
+    /// `reload-signal`.
+    pub reload_signal: Signal,
+    /// `flag-timeout-killpg`: SIGKILL goes to the whole process group.
+    pub kill_group: bool,
+    /// `flag-newpidns`: run is pid 1 of a namespace of its own.
+    pub new_pid_namespace: bool,
+    /// `producer-for`: the service whose input is run's output (of rc; a `log` directory is another way).
+    pub producer_for: Option<String>,
+    /// `consumer-for`: run's input is the output of other services.
+    pub consumer: bool,
+}
+
+impl Default for Definition {
+    fn default() -> Definition {
+        Definition {
+            run: false,
+            finish: false,
+            down: false,
+            notification_fd: None,
+            lock_fd: None,
+            timeout_kill: None,
+            timeout_finish: Some(Duration::from_millis(5000)),
+            max_death_tally: 100,
+            down_signal: Signal::TERM,
+            reload_signal: Signal::HUP,
+            kill_group: false,
+            new_pid_namespace: false,
+            producer_for: None,
+            consumer: false,
+        }
+    }
+}
+
+/// The files we know, by the bit that says we saw one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum File {
+    Run,
+    Finish,
+    Down,
+    NotificationFd,
+    LockFd,
+    TimeoutKill,
+    TimeoutFinish,
+    MaxDeathTally,
+    DownSignal,
+    ReloadSignal,
+    FlagTimeoutKillpg,
+    FlagNewpidns,
+    ProducerFor,
+    ConsumerFor,
+}
+
+const FILES: [(&str, File); 14] = [
+    ("run", File::Run),
+    ("finish", File::Finish),
+    ("down", File::Down),
+    ("notification-fd", File::NotificationFd),
+    ("lock-fd", File::LockFd),
+    ("timeout-kill", File::TimeoutKill),
+    ("timeout-finish", File::TimeoutFinish),
+    ("max-death-tally", File::MaxDeathTally),
+    ("down-signal", File::DownSignal),
+    ("reload-signal", File::ReloadSignal),
+    ("flag-timeout-killpg", File::FlagTimeoutKillpg),
+    ("flag-newpidns", File::FlagNewpidns),
+    ("producer-for", File::ProducerFor),
+    ("consumer-for", File::ConsumerFor),
+];
+
+/// A file whose content means nothing; its default is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Invalid(pub &'static str);
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "invalid {}: using the default", self.0)
+    }
+}
+
+/// Reads a definition again and again, with as little work as can be.
+#[derive(Debug, Default)]
+pub struct Reader {
+    current: Definition,
+    present: u32,
+    /// Modification time of the directory at the last listing, if that was long enough after it.
+    listed: Option<(i64, i64)>,
+    complained: u32,
+}
+
+/// A directory modified less than this before it was listed may be modified again without its time showing
+/// it: file systems count in ticks of 4 to 10 ms.
+const SETTLED: Duration = Duration::from_millis(50);
+
+impl Reader {
+    /// Reads what has changed. New complaints go to `complain`; each is made once until its file is good.
+    pub fn read(&mut self, dir: impl AsFd, complain: impl FnMut(Invalid)) -> &Definition {
+        let time = fstat(&dir).ok().map(|st| (st.st_mtime, st.st_mtime_nsec as i64));
+        if time.is_none() || time != self.listed {
+            // A directory that cannot be listed (no memory, no descriptors) keeps what was known of it.
+            if let Ok(present) = list(&dir) {
+                let settled = time.is_some_and(|(secs, nanos)| {
+                    let modified = crate::time::Tai64n { secs, nanos: nanos as u32 };
+                    modified.age(clock::wall()) > SETTLED
+                });
+                self.present = present;
+                self.listed = time.filter(|_| settled);
+            }
+        }
+        self.read_files(dir, complain);
+        &self.current
+    }
+
+    /// What was read last.
+    pub fn last(&self) -> &Definition {
+        &self.current
+    }
+
+    fn read_files(&mut self, dir: impl AsFd, mut complain: impl FnMut(Invalid)) {
+        let mut new = Definition::default();
+        for (name, file) in FILES.iter().filter(|(_, file)| self.present >> *file as u32 & 1 != 0) {
+            let bit = 1 << *file as u32;
+            if new.take(&dir, name, *file) {
+                self.complained &= !bit;
+            } else if self.complained & bit == 0 {
+                self.complained |= bit;
+                complain(Invalid(name));
+            }
+        }
+        self.current = new;
+    }
+}
+
+impl Definition {
+    /// Reads one file into its place; false if its content means nothing.
+    fn take(&mut self, dir: impl AsFd, name: &str, file: File) -> bool {
+        match file {
+            File::Run => self.run = true,
+            File::Finish => self.finish = true,
+            File::Down => self.down = true,
+            File::FlagTimeoutKillpg => self.kill_group = true,
+            File::FlagNewpidns => self.new_pid_namespace = true,
+            File::ConsumerFor => self.consumer = true,
+            File::ProducerFor => {
+                let text = super::read_file(dir, name).unwrap_or_default();
+                let name = String::from_utf8_lossy(text.strip_suffix(b"\n").unwrap_or(&text)).into_owned();
+                self.producer_for = Some(name).filter(|name| !name.is_empty());
+                return self.producer_for.is_some();
+            }
+            File::DownSignal | File::ReloadSignal => {
+                let Some(signal) = read_head(dir, name).and_then(|text| parse_signal(&text)) else {
+                    return false;
+                };
+                match file {
+                    File::DownSignal => self.down_signal = signal,
+                    _ => self.reload_signal = signal,
+                }
+            }
+            _ => {
+                let Some(number) = read_head(dir, name).and_then(|text| parse_uint(&text)) else {
+                    return false;
+                };
+                let limit = (number > 0).then(|| Duration::from_millis(number.into()));
+                match file {
+                    File::TimeoutKill => self.timeout_kill = limit,
+                    File::TimeoutFinish => self.timeout_finish = limit,
+                    File::MaxDeathTally => self.max_death_tally = number as usize,
+                    File::NotificationFd => self.notification_fd = Some(number as i32),
+                    _ => self.lock_fd = Some(number as i32),
+                }
+                return !matches!(file, File::NotificationFd | File::LockFd) || self.usable_fd(file, number);
+            }
+        }
+        true
+    }
+
+    /// A descriptor number must be one that a process can have.
+    fn usable_fd(&mut self, file: File, number: u32) -> bool {
+        let usable = number < 1 << 20;
+        if !usable {
+            match file {
+                File::NotificationFd => self.notification_fd = None,
+                _ => self.lock_fd = None,
+            }
+        }
+        usable
+    }
+}
+
+fn list(dir: impl AsFd) -> Result<u32, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let dir = openat(dir, c".", flags, Mode::empty())?;
+    let mut space = [MaybeUninit::uninit(); 2048];
+    let mut entries = RawDir::new(&dir, &mut space);
+    let mut present = 0;
+    while let Some(entry) = entries.next() {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if let Some((_, file)) = FILES.iter().find(|(known, _)| known.as_bytes() == name) {
+            present |= 1 << *file as u32;
+        }
+    }
+    Ok(present)
+}
+
+/// The first bytes of a small file; `None` if it cannot be read. Never waits: a FIFO in place of a file
+/// reads as empty.
+pub fn read_head(dir: impl AsFd, name: &str) -> Option<Vec<u8>> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let fd = openat(dir, name, flags, Mode::empty()).ok()?;
+    let mut buf = [0u8; 64];
+    let n = rustix::io::read(&fd, &mut buf).ok()?;
+    Some(buf[..n].to_vec())
+}
+
+/// The number in a scalar file, as s6 reads it: of the first 11 bytes, what is before the first newline must
+/// be decimal digits and nothing else, and fit 32 bits.
+pub fn parse_uint(text: &[u8]) -> Option<u32> {
+    let text = &text[..text.len().min(11)];
+    let line = text.split(|&b| b == b'\n').next()?;
+    if line.is_empty() || !line.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(line).ok()?.parse().ok()
+}
+
+/// The signal in `down-signal`: at most 15 bytes to the first newline.
+pub fn parse_signal(text: &[u8]) -> Option<Signal> {
+    let text = &text[..text.len().min(15)];
+    let line = text.split(|&b| b == b'\n').next()?;
+    std::str::from_utf8(line).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_as_s6_reads_them() {
+        assert_eq!(parse_uint(b"3000"), Some(3000));
+        assert_eq!(parse_uint(b"3\nrubbish"), Some(3));
+        assert_eq!(parse_uint(b"4294967295\n"), Some(u32::MAX));
+        for bad in [&b"3x"[..], b"3 ", b" 3", b"-3", b"+3", b"", b"\n", b"4294967296", b"12345678901"] {
+            assert_eq!(parse_uint(bad), None, "{:?}", String::from_utf8_lossy(bad));
+        }
+    }
+
+    #[test]
+    fn signals_as_s6_reads_them() {
+        assert_eq!(parse_signal(b"SIGINT\n"), Some(Signal::INT));
+        assert_eq!(parse_signal(b"quit"), Some(Signal::QUIT));
+        assert_eq!(parse_signal(b"2\nx"), Some(Signal::INT));
+        assert_eq!(parse_signal(b"SIGINT \n"), None);
+        assert_eq!(parse_signal(b""), None);
+    }
+}

@@ -1,0 +1,135 @@
+//! A service directory: what its author says, and the formats in it that everybody speaks.
+//!
+//! | here | there |
+//! |---|---|
+//! | [`definition`] | `run`, `finish`, `down`, `notification-fd`, `timeout-kill` … |
+//! | [`status`] | `supervise/status` |
+//! | [`control`] | `supervise/control` |
+//! | [`tally`] | `supervise/death_tally` |
+//! | [`event`] | `event/` |
+//! | [`perms`] | who may read, control and listen |
+//! | [`state`] | `supervise/state`, what s6 has no field for |
+//! | [`client`] | is it supervised, tell it, read it |
+//! | [`watch`] | wait until it is as wanted |
+//! | [`prepare`] | making `supervise/` and `event/` |
+//!
+//! All of it is s6's, byte for byte, except `supervise/state`.
+
+pub mod client;
+pub mod control;
+pub mod definition;
+pub mod diagnose;
+pub mod event;
+pub mod perms;
+pub mod state;
+pub mod status;
+pub mod tally;
+pub mod watch;
+
+use crate::sys::Errno;
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, chmodat, chownat, fstat, mkdirat, mknodat, openat, readlinkat,
+};
+use std::os::fd::{AsFd, OwnedFd};
+
+/// Opens a service directory for use as the base of paths. It stays the same directory when it is renamed.
+pub fn open(at: impl AsFd, path: impl rustix::path::Arg) -> Result<OwnedFd, Errno> {
+    openat(at, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// Makes what supervision needs in the service directory `dir`, as far as it is not there: `event/`,
+/// `supervise/`, `supervise/control`. Where `event` or `supervise` is a link to a place that does not exist
+/// yet, that place is made (so that service directories can be read-only). Whatever the umask, modes are
+/// s6's.
+pub fn prepare(dir: impl AsFd) -> Result<(), Errno> {
+    let umask = rustix::process::umask(Mode::empty());
+    let done = prepare_with_no_umask(dir);
+    rustix::process::umask(umask);
+    done
+}
+
+fn prepare_with_no_umask(dir: impl AsFd) -> Result<(), Errno> {
+    if make_dir(&dir, event::DIR, 0o700)? {
+        if fstat(&dir)?.st_gid != rustix::process::getegid().as_raw() {
+            let _ = chownat(&dir, event::DIR, None, Some(rustix::process::getegid()), AtFlags::empty());
+        }
+        chmodat(&dir, event::DIR, Mode::from_raw_mode(event::MODE_GROUP), AtFlags::empty())?;
+    }
+    make_dir(&dir, "supervise", 0o700)?;
+    match mknodat(&dir, "supervise/control", FileType::Fifo, Mode::from_raw_mode(0o600), 0) {
+        Err(Errno::EXIST) => Ok(()),
+        other => other,
+    }
+}
+
+/// Makes a directory, or the one that a dangling link points to. False: it was there.
+fn make_dir(dir: impl AsFd, name: &str, mode: u32) -> Result<bool, Errno> {
+    match mkdirat(&dir, name, Mode::from_raw_mode(mode)) {
+        Err(Errno::EXIST) => {}
+        other => return other.map(|()| true),
+    }
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    match openat(&dir, name, flags, Mode::empty()) {
+        Ok(_) => Ok(false),
+        Err(Errno::NOENT) => {
+            let target = readlinkat(&dir, name, Vec::new())?;
+            mkdirat(&dir, target, Mode::from_raw_mode(mode)).map(|()| true)
+        }
+        Err(e) => Err(e),
+    }
+}
+
+/// Replaces a file of `dir` whole: readers see the old bytes or the new ones. Not synced to disk: it
+/// describes processes, which do not outlive the machine either.
+pub fn replace(dir: impl AsFd, name: &str, temporary: &str, bytes: &[u8]) -> Result<(), Errno> {
+    replace_with_mode(dir, name, temporary, bytes, None)
+}
+
+/// The same, for a file that is to have this mode whatever the umask.
+pub fn replace_with_mode(
+    dir: impl AsFd,
+    name: impl rustix::path::Arg,
+    temporary: &str,
+    bytes: &[u8],
+    mode: Option<Mode>,
+) -> Result<(), Errno> {
+    let done = write_file(&dir, temporary, bytes, mode)
+        .and_then(|()| rustix::fs::renameat(&dir, temporary, &dir, name));
+    if done.is_err() {
+        let _ = rustix::fs::unlinkat(&dir, temporary, AtFlags::empty());
+    }
+    done
+}
+
+fn write_file(dir: impl AsFd, name: &str, bytes: &[u8], mode: Option<Mode>) -> Result<(), Errno> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
+    let file = openat(&dir, name, flags, mode.unwrap_or(Mode::from_raw_mode(0o666)))?;
+    if let Some(mode) = mode {
+        rustix::fs::fchmod(&file, mode)?;
+    }
+    let mut left = bytes;
+    while !left.is_empty() {
+        match rustix::io::write(&file, left) {
+            Ok(n) => left = &left[n..],
+            Err(Errno::INTR) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+/// Reads a small file whole.
+pub fn read_file(dir: impl AsFd, name: impl rustix::path::Arg) -> Result<Vec<u8>, Errno> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = openat(dir, name, flags, Mode::empty())?;
+    let mut bytes = Vec::new();
+    let mut buf = [0u8; 4096];
+    loop {
+        match rustix::io::read(&file, &mut buf) {
+            Ok(0) => return Ok(bytes),
+            Ok(n) => bytes.extend_from_slice(&buf[..n]),
+            Err(Errno::INTR) => {}
+            Err(e) => return Err(e),
+        }
+    }
+}

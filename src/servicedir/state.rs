@@ -1,0 +1,97 @@
+//! `supervise/state`: what s6's status record has no field for, as text, one `key=value` a line.
+//!
+//! Written beside and renamed, after the status, and only where there is something to say that is not the
+//! default: a service that is up for the first time has no such file. Unknown keys are to be ignored, absent
+//! ones have their default.
+//!
+//! | key | value |
+//! |---|---|
+//! | `starts` | how often run was started under this supervision |
+//! | `deaths` | how often it died |
+//! | `adopted` | how often a new supervisor took it over running |
+//! | `retry` | TAI64N of the next attempt to start it |
+//! | `failure` | why it could not be started |
+//! | `oneshot` | `up`, `down`, `starting`, `stopping` or `failed`: it is a oneshot |
+#![forbid(unsafe_code)]
+
+use crate::time::Tai64n;
+use std::fmt::Write as _;
+
+/// The contents of the file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    /// `starts`
+    pub starts: u32,
+    /// `deaths`
+    pub deaths: u32,
+    /// `adopted`
+    pub adopted: u32,
+    /// `retry`
+    pub retry: Option<Tai64n>,
+    /// `failure`
+    pub failure: Option<String>,
+    /// `oneshot`
+    pub oneshot: Option<String>,
+}
+
+impl State {
+    /// Whether there is anything to say.
+    pub fn is_default(&self) -> bool {
+        *self == State { starts: self.starts.min(1), ..State::default() }
+    }
+
+    /// The text of the file.
+    pub fn to_text(&self) -> String {
+        let mut text = String::new();
+        let _ = writeln!(text, "starts={}\ndeaths={}\nadopted={}", self.starts, self.deaths, self.adopted);
+        if let Some(retry) = self.retry {
+            let _ = writeln!(text, "retry={retry}");
+        }
+        if let Some(failure) = &self.failure {
+            let _ = writeln!(text, "failure={}", failure.replace('\n', " "));
+        }
+        if let Some(oneshot) = &self.oneshot {
+            let _ = writeln!(text, "oneshot={oneshot}");
+        }
+        text
+    }
+
+    /// Reads the text of the file; what it does not understand it leaves out.
+    pub fn parse(text: &[u8]) -> State {
+        let mut state = State::default();
+        for line in String::from_utf8_lossy(text).lines() {
+            let Some((key, value)) = line.split_once('=') else { continue };
+            match key {
+                "starts" => state.starts = value.parse().unwrap_or(0),
+                "deaths" => state.deaths = value.parse().unwrap_or(0),
+                "adopted" => state.adopted = value.parse().unwrap_or(0),
+                "retry" => state.retry = Tai64n::parse(value.as_bytes()),
+                "failure" => state.failure = Some(value.to_owned()),
+                "oneshot" => state.oneshot = Some(value.to_owned()),
+                _ => {}
+            }
+        }
+        state
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn round_trip_and_unknown_keys() {
+        let state = State {
+            starts: 3,
+            deaths: 2,
+            adopted: 1,
+            retry: Some(Tai64n { secs: 1000, nanos: 1 }),
+            failure: Some("unable to execute ./run: no such file".into()),
+            oneshot: Some("up".into()),
+        };
+        assert_eq!(State::parse(state.to_text().as_bytes()), state);
+        assert_eq!(State::parse(b"colour=blue\nstarts=x\nrubbish\n"), State::default());
+        assert!(State { starts: 1, ..State::default() }.is_default());
+        assert!(!State { starts: 2, ..State::default() }.is_default());
+    }
+}

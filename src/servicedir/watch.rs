@@ -1,0 +1,250 @@
+//! Waiting until services are as wanted, inside the waiting program: no helper, no poll, no race.
+//!
+//! The recipe: listen first ([`super::event::Listener`]), read the status then, and only then send commands.
+//! A change in between is in both, and to learn a thing twice does no harm.
+
+use super::client::Client;
+use super::control::Command;
+use super::event::{self, Listener};
+use super::status::Status;
+use crate::diag::{Error, Result, Unable, code};
+use crate::sys::clock;
+use crate::time::Mono;
+use std::time::Duration;
+
+/// What is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Goal {
+    /// Up, or down.
+    pub up: bool,
+    /// Up and ready, or down with the finish script done.
+    pub ready: bool,
+    /// A restart: down must be seen first.
+    pub restart: bool,
+}
+
+impl Goal {
+    /// The letter of `-w`, and of the options of svwait: `u U d D r R`.
+    pub fn from_letter(letter: char) -> Option<Goal> {
+        let goal = |up, ready, restart| Some(Goal { up, ready, restart });
+        match letter {
+            'u' => goal(true, false, false),
+            'U' => goal(true, true, false),
+            'd' => goal(false, false, false),
+            'D' => goal(false, true, false),
+            'r' => goal(true, false, true),
+            'R' => goal(true, true, true),
+            _ => None,
+        }
+    }
+}
+
+/// What one service is known to be, and whether that is what is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct View {
+    up: bool,
+    ready: bool,
+    /// Down is still to be seen; with `true` with the finish script done.
+    down_first: Option<bool>,
+    failed: bool,
+}
+
+impl View {
+    /// From the status, read after listening began. `finished` says which down a restart must go through.
+    pub fn new(status: &Status, goal: Goal, finished: bool) -> View {
+        let mut view = View {
+            up: status.is_up(),
+            ready: status.ready,
+            down_first: goal.restart.then_some(finished),
+            failed: false,
+        };
+        view.note_down();
+        view
+    }
+
+    /// Takes note of an event.
+    pub fn hear(&mut self, event: u8, goal: Goal) {
+        (self.up, self.ready) = match event {
+            b'd' => (false, false),
+            b'D' => (false, true),
+            b'u' => (true, false),
+            b'U' => (true, true),
+            // It failed for good: it will not be up.
+            b'O' if goal.up => return self.give_up(goal),
+            // Nobody will tell us more.
+            b'x' if (self.up, self.ready) != (goal.up, goal.ready) => return self.give_up(goal),
+            b'x' => return self.give_in(goal),
+            _ => return,
+        };
+        self.note_down();
+    }
+
+    /// A restart has come as far as down.
+    fn note_down(&mut self) {
+        if !self.up && self.down_first.is_some_and(|finished| self.ready || !finished) {
+            self.down_first = None;
+        }
+    }
+
+    fn give_up(&mut self, goal: Goal) {
+        self.failed = true;
+        self.give_in(goal);
+    }
+
+    fn give_in(&mut self, goal: Goal) {
+        (self.up, self.ready, self.down_first) = (goal.up, goal.ready, None);
+    }
+
+    /// Whether it is as wanted.
+    pub fn is_reached(&self, goal: Goal) -> bool {
+        self.down_first.is_none() && self.up == goal.up && (self.ready || !goal.ready)
+    }
+}
+
+/// How waiting ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// All (or, if so asked, one of them) are as wanted; so many of them only because they cannot be.
+    Reached {
+        /// Services that failed for good, or whose supervisor left.
+        failures: usize,
+    },
+    /// The time is up.
+    TimedOut,
+}
+
+/// Services that are being listened to.
+pub struct Watch {
+    any: bool,
+    listeners: Vec<Listener>,
+    /// In the order of the listeners.
+    services: Vec<Watched>,
+}
+
+struct Watched {
+    goal: Goal,
+    view: View,
+}
+
+impl Watch {
+    /// Begins to listen to `clients`, each with its goal. With `any`, one of them is enough. `finished` says
+    /// which down a restart must go through: svwait takes the plain one, svc and svlisten the finished one.
+    pub fn new<'a>(
+        clients: impl IntoIterator<Item = (&'a Client, Goal)>,
+        any: bool,
+        finished: bool,
+    ) -> Result<Watch> {
+        let mut watch = Watch { any, listeners: Vec::new(), services: Vec::new() };
+        for (client, goal) in clients {
+            watch.listeners.push(client.listen()?);
+            let status = client.status()?;
+            watch.services.push(Watched { goal, view: View::new(&status, goal, finished) });
+        }
+        Ok(watch)
+    }
+
+    /// Waits until it is as wanted, or until `deadline`.
+    pub fn wait(&mut self, deadline: Option<Mono>) -> Result<Verdict> {
+        let Watch { any, listeners, services } = self;
+        // Every byte counts: a service that was up for a moment has been up.
+        let reached = is_reached(services, *any)
+            || event::listen(listeners, deadline, |n, byte| {
+                let Watched { goal, view } = &mut services[n];
+                view.hear(byte, *goal);
+                is_reached(services, *any)
+            })
+            .unable("wait for events")?;
+        let failures = services.iter().filter(|s| s.view.failed).count();
+        Ok(if reached { Verdict::Reached { failures } } else { Verdict::TimedOut })
+    }
+}
+
+fn is_reached(services: &[Watched], any: bool) -> bool {
+    let mut reached = services.iter().map(|s| s.view.is_reached(s.goal));
+    if any { services.is_empty() || reached.any(|r| r) } else { reached.all(|r| r) }
+}
+
+/// The deadline that `-T ms` or `-t ms` sets; 0 is none.
+pub fn deadline(millis: u64) -> Option<Mono> {
+    (millis > 0).then(|| clock::mono().after(Duration::from_millis(millis)))
+}
+
+/// What a program that only waits ends with: success, or the failures counted, or the time up.
+pub fn conclude(verdict: Verdict) -> Result<u8> {
+    match verdict {
+        Verdict::Reached { failures: 0 } => Ok(code::OK),
+        Verdict::Reached { failures } => Err(Error::new(
+            failures.min(MOST_FAILURES) as u8,
+            match failures {
+                1 => "a service failed for good, or its supervisor left".to_owned(),
+                n => format!("{n} services failed for good, or their supervisors left"),
+            },
+        )),
+        Verdict::TimedOut => Err(Error::new(code::TIMED_OUT, "timed out")),
+    }
+}
+
+/// An exit code that counts failures must not be one that says something else.
+const MOST_FAILURES: usize = code::TIMED_OUT as usize - 1;
+
+/// The option letters of `svc` that are commands.
+pub fn is_command_letter(letter: char) -> bool {
+    u8::try_from(letter).is_ok_and(|b| Command::try_from(b).is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::Pid;
+
+    fn status(up: bool, ready: bool) -> Status {
+        Status { pid: Pid::from_raw(up as i32), ready, ..Status::default() }
+    }
+
+    fn reached_after(start: (bool, bool), letter: char, events: &[u8]) -> Option<usize> {
+        let goal = Goal::from_letter(letter).unwrap();
+        let mut view = View::new(&status(start.0, start.1), goal, true);
+        for n in 0..=events.len() {
+            if view.is_reached(goal) {
+                return Some(n);
+            }
+            if n < events.len() {
+                view.hear(events[n], goal);
+            }
+        }
+        None
+    }
+
+    #[test]
+    fn goals_are_reached_when_s6_says_so() {
+        assert_eq!(reached_after((true, false), 'u', b""), Some(0));
+        assert_eq!(reached_after((false, true), 'u', b"u"), Some(1));
+        assert_eq!(reached_after((true, false), 'U', b"uU"), Some(2));
+        assert_eq!(reached_after((true, true), 'd', b"dD"), Some(1));
+        assert_eq!(reached_after((true, true), 'D', b"dD"), Some(2));
+        assert_eq!(reached_after((false, true), 'D', b""), Some(0));
+        assert_eq!(reached_after((true, true), 'r', b"dDu"), Some(3));
+        assert_eq!(reached_after((true, true), 'R', b"dDuU"), Some(4));
+        assert_eq!(reached_after((true, true), 'r', b"u"), None);
+        // Down is down, whether it was so from the beginning or not.
+        assert_eq!(reached_after((false, true), 'r', b"u"), Some(1));
+        assert_eq!(reached_after((false, false), 'R', b"DuU"), Some(3));
+        assert_eq!(reached_after((true, true), 'd', b"su"), None);
+    }
+
+    #[test]
+    fn failures_end_the_waiting() {
+        let up = Goal::from_letter('U').unwrap();
+        for event in *b"Ox" {
+            let mut view = View::new(&status(false, true), up, true);
+            view.hear(event, up);
+            assert!(view.is_reached(up) && view.failed, "{}", event as char);
+        }
+        let down = Goal::from_letter('D').unwrap();
+        let mut view = View::new(&status(true, true), down, true);
+        for event in *b"ODx" {
+            view.hear(event, down);
+        }
+        assert!(view.is_reached(down) && !view.failed);
+    }
+}

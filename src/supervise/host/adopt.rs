@@ -1,0 +1,268 @@
+//! Taking over what a supervisor left behind.
+//!
+//! The journal says what was; the kernel says what is. Between the two lies the time in which nobody
+//! supervised: a process may have died, been reaped by somebody else (who tells, see
+//! [`crate::scan::reaper`]), said that it is ready (the FIFO kept it), or its pid may be another process by
+//! now. Who a process is is its pid *and* when it was made.
+//!
+//! The order matters. First everything that is known of the dead is read, then each process is looked at: a
+//! record that was there before we saw its process alive speaks of an earlier process with that pid. And a
+//! pidfd is opened before the process is looked at: what is found alive then is what the pidfd holds.
+
+use super::service::{self, Adopted, Body, Longrun, Service};
+use super::{Host, Id, UNKNOWN_END, launch};
+use crate::diag::{self, Result};
+use crate::process::{Pid, WaitStatus};
+use crate::scan::Identity;
+use crate::servicedir;
+use crate::servicedir::definition::Reader;
+use crate::servicedir::status::Status;
+use crate::supervise::journal::{INPUT_BYTES, Kind, SlotId};
+use crate::supervise::machine::{Event, Machine};
+use crate::supervise::oneshot::{self, Oneshot};
+use crate::sys::{Errno, clock, process, wait};
+use crate::time::Now;
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+/// What became of a process.
+enum Fate {
+    /// It is there (or dead and not yet reaped); this is it.
+    There(Option<OwnedFd>),
+    /// It is gone, and ended like this, if anybody knows.
+    Gone(Option<WaitStatus>),
+}
+
+/// A wall clock stamp and the kernel's idea of when a process began may differ by this much, for a process
+/// of which nothing but `supervise/status` is left.
+const STAMP_TOLERANCE: Duration = Duration::from_secs(2);
+
+type Known = BTreeMap<Pid, WaitStatus>;
+
+impl Host {
+    /// Takes over everything that the journal knows of.
+    pub(super) fn adopt_all(&mut self) {
+        let mut known = Known::new();
+        self.read_records(&mut known);
+        known.extend(self.journal.unfinished_reap());
+        let mut slots = BTreeMap::new();
+        for slot in self.journal.used() {
+            if let Some(id) = self.adopt(slot, &mut known) {
+                slots.insert(slot, id);
+            }
+        }
+        self.journal.reaped_done();
+        if let Some((slot, source)) = self.journal.unfinished_input()
+            && let Some(id) = slots.get(&slot)
+        {
+            self.take_input(*id, source, INPUT_BYTES);
+        }
+        self.journal.input_done();
+    }
+
+    /// Reads what reapers told while nobody listened. The last record of a pid counts.
+    fn read_records(&mut self, known: &mut Known) {
+        known.extend(self.journal.unfinished_record());
+        if let Some(pipe) = &self.records {
+            while let Some((pid, status)) = self.journal.read_record(pipe) {
+                known.insert(pid, status);
+            }
+        }
+        self.journal.record_done();
+    }
+
+    /// Takes over one service.
+    fn adopt(&mut self, slot: SlotId, known: &mut Known) -> Option<Id> {
+        let name = self.journal.name(slot);
+        let identity = self.journal.identity(slot);
+        let memory = self.journal.recall(slot);
+        let path = if self.is_single() { "." } else { name.as_str() };
+        let dir = servicedir::open(&self.base, path).ok().filter(|d| Identity::of(d) == Ok(identity));
+        let body = match self.journal.kind(slot)? {
+            Kind::Oneshot => Oneshot::load(&memory.machine).map(Body::Oneshot),
+            Kind::Longrun => Machine::load(&memory.machine).filter(|m| !m.is_gone()).and_then(|machine| {
+                let supervise = match &dir {
+                    Some(dir) => Some(
+                        service::open_supervise(dir)
+                            .inspect_err(|e| {
+                                diag::warn(format_args!("unable to take over {name}: {e}"));
+                            })
+                            .ok()?,
+                    ),
+                    None => None,
+                };
+                let (lock, control) = supervise.unzip();
+                let mut longrun = Longrun::new(machine, lock, control);
+                longrun.closing = machine.is_last_life() && name.ends_with("/log");
+                if machine.awaits_readiness() {
+                    longrun.notify = dir.as_ref().and_then(|d| launch::open_notification(d).ok());
+                }
+                Some(Body::Longrun(longrun))
+            }),
+        };
+        let Some(body) = body else {
+            self.journal.release(slot);
+            return None;
+        };
+        let birth = self.journal.unfinished_birth(slot);
+        let mut service = Service::new(&name, dir, identity, slot, body, clock::mono());
+        service.events = memory.events;
+        service.death = memory.death;
+        service.adoptions = memory.flags >> 1;
+        service.has_state = memory.flags & 1 != 0;
+        service.status_due = true;
+        let id = self.insert(service);
+        self.mark_due(id);
+        self.watch_notification(id);
+        match birth.and_then(|b| Some((b.pid?, b.boot))) {
+            Some((pid, boot)) => self.hear_of_birth(id, pid, boot),
+            None => self.ask_again(id),
+        }
+        self.adopt_process(id, known);
+        self.set_timer(id);
+        Some(id)
+    }
+
+    /// The child that was being made had been made.
+    fn hear_of_birth(&mut self, id: Id, pid: Pid, boot: u64) {
+        match self.service(id).map(|s| &s.body) {
+            Some(Body::Longrun(_)) => self.feed(id, Event::Started { pid, boot }),
+            Some(Body::Oneshot(_)) => self.feed_oneshot(id, oneshot::Event::Started { pid, boot }),
+            None => {}
+        }
+    }
+
+    /// A start was decided and not done: do it now.
+    fn ask_again(&mut self, id: Id) {
+        match self.service(id).map(|s| &s.body) {
+            Some(Body::Longrun(l)) => {
+                if let Some(job) = l.machine.starting() {
+                    let answer = self.start(id, job);
+                    self.feed(id, answer);
+                }
+            }
+            Some(Body::Oneshot(o)) => {
+                if let Some(script) = o.starting() {
+                    let answer = self.start_oneshot(id, script);
+                    self.feed_oneshot(id, answer);
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// Finds out what became of the process of a service that is not our child.
+    fn adopt_process(&mut self, id: Id, known: &mut Known) {
+        let Some((pid, boot)) = self.service(id).and_then(Service::process) else { return };
+        if self.is_child(pid) {
+            return;
+        }
+        match self.fate(pid, boot, known) {
+            Fate::There(pidfd) => self.adopt_running(id, pidfd),
+            Fate::Gone(status) => {
+                let status = status.unwrap_or_else(|| self.unknown_end(id, pid));
+                self.died(id, pid, status);
+            }
+        }
+    }
+
+    fn adopt_running(&mut self, id: Id, pidfd: Option<OwnedFd>) {
+        let Some(service) = self.service_mut(id) else { return };
+        service.adopted = Some(Adopted { pidfd, dead_since: None });
+        service.adoptions += 1;
+        service.status_due = true;
+        self.watch_adopted(id);
+    }
+
+    /// We may have executed ourselves anew, or started the process a moment ago.
+    fn is_child(&self, pid: Pid) -> bool {
+        process::stat(pid).is_some_and(|st| st.ppid == Pid::own().raw())
+    }
+
+    fn fate(&mut self, pid: Pid, boot: u64, known: &mut Known) -> Fate {
+        let pidfd = match wait::pidfd_open(pid) {
+            Ok(pidfd) => Some(pidfd),
+            Err(Errno::SRCH) => return self.gone(pid, known),
+            Err(_) => None,
+        };
+        match process::stat(pid) {
+            Some(stat) if process::same_birth(boot, stat.start) => Fate::There(pidfd),
+            Some(_) => self.gone(pid, known),
+            // No /proc: the pid must do.
+            None if process::stat(Pid::own()).is_none() => Fate::There(pidfd),
+            None => self.gone(pid, known),
+        }
+    }
+
+    /// It was reaped, so whoever reaped it has told of it by now.
+    fn gone(&mut self, pid: Pid, known: &mut Known) -> Fate {
+        if !known.contains_key(&pid) {
+            self.read_records(known);
+        }
+        Fate::Gone(known.get(&pid).copied())
+    }
+
+    fn unknown_end(&self, id: Id, pid: Pid) -> WaitStatus {
+        if let Some(service) = self.service(id) {
+            service.warn(format_args!(
+                "process {} ended while nobody supervised it, and nobody can tell how: recording {}",
+                pid, UNKNOWN_END
+            ));
+        }
+        UNKNOWN_END
+    }
+
+    /// Begins to supervise the service directory `dir`. Where a supervisor that left no journal left a
+    /// process running (an s6-supervise that was killed, say), the process is taken over.
+    pub(super) fn begin_service(&mut self, name: &str, dir: OwnedFd, identity: Identity) -> Result<Id> {
+        let (lock, control) = service::open_supervise(&dir)?;
+        let now = clock::now();
+        let running = running_by_status(&dir, now);
+        use crate::diag::Unable;
+        let slot = self.journal.take(identity, name).unable("extend the journal")?;
+        let machine = running.as_ref().map_or_else(Machine::new, |(machine, _)| *machine);
+        let longrun = Longrun::new(machine, Some(lock), Some(control));
+        let service = Service::new(name, Some(dir), identity, slot, Body::Longrun(longrun), now.mono);
+        let id = self.insert(service);
+        match running {
+            None => self.begin_life(id),
+            Some((_, pidfd)) => {
+                self.adopt_running(id, pidfd);
+                self.mark_due(id);
+            }
+        }
+        Ok(id)
+    }
+}
+
+/// The process that `supervise/status` speaks of, if it is still there.
+fn running_by_status(dir: &OwnedFd, now: Now) -> Option<(Machine, Option<OwnedFd>)> {
+    let status = Status::unpack(&servicedir::read_file(dir, "supervise/status").ok()?)?;
+    let pid = status.pid?;
+    let pidfd = match wait::pidfd_open(pid) {
+        Ok(pidfd) => Some(pidfd),
+        Err(Errno::SRCH) => return None,
+        Err(_) => None,
+    };
+    let stat = process::stat(pid)?;
+    let age = Duration::from_nanos(clock::boot().saturating_sub(stat.start));
+    let since = status.stamp.age(now.wall);
+    let leads = stat.session == pid.raw();
+    (leads && age.abs_diff(since) <= STAMP_TOLERANCE)
+        .then(|| (Machine::from_status(&status, stat.start, now), pidfd))
+}
+
+impl Longrun {
+    pub(super) fn new(machine: Machine, lock: Option<OwnedFd>, control: Option<OwnedFd>) -> Longrun {
+        Longrun {
+            machine,
+            reader: Reader::default(),
+            control,
+            lock,
+            notify: None,
+            pipe: None,
+            closing: false,
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! Starting what a service consists of: `run`, `finish`, a oneshot's script.
+
+use super::service::{Longrun, Service};
+use crate::diag::{self, reason};
+use crate::process::{End, Pid, WaitStatus};
+use crate::scan::{Identity, reaper};
+use crate::servicedir::{self, diagnose};
+use crate::supervise::journal::Journal;
+use crate::supervise::machine::Job;
+use crate::supervise::oneshot::Script;
+use crate::sys::signal::Blocked;
+use crate::sys::spawn::{CArray, Spawn, SpawnError, Step, candidates};
+use crate::sys::{Errno, env};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, mknodat, openat, unlinkat};
+use std::ffi::CString;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// What every child needs to know.
+pub(super) struct Surroundings<'a> {
+    pub(super) blocked: Blocked,
+    pub(super) journal: &'a Journal,
+    pub(super) keeper: Option<&'a OwnedFd>,
+    pub(super) nofile: libc::rlimit,
+}
+
+/// A start that failed.
+pub(super) struct Failure {
+    /// Something was exhausted: nothing is wrong with the service.
+    pub(super) temporary: bool,
+    /// The reason as a sentence: "unable to …".
+    pub(super) text: String,
+}
+
+/// What came of asking for a process.
+pub(super) enum Launched {
+    /// It runs.
+    Running { pid: Pid, boot: u64 },
+    /// There is nothing to run, which is success.
+    Nothing,
+}
+
+const RUN: &std::ffi::CStr = c"./run";
+const FINISH: &std::ffi::CStr = c"./finish";
+
+/// Starts `run` or `finish` of a longrun. `logger` is the input of its logger.
+pub(super) fn longrun(
+    service: &mut Service,
+    job: Job,
+    logger: Option<BorrowedFd<'_>>,
+    around: &Surroundings<'_>,
+) -> Result<Launched, Failure> {
+    let (name, slot) = (service.name.clone(), service.slot);
+    let dir = service.dir.as_ref().ok_or_else(directory_gone)?;
+    let super::service::Body::Longrun(longrun) = &mut service.body else { return Err(directory_gone()) };
+    let rules = longrun.reader.last().clone();
+    let name = CString::new(&*name).expect("names come from the file system");
+
+    // Descriptors: the pipe between a service and its logger, and the readiness FIFO.
+    let input = match &longrun.pipe {
+        Some((pipe, _)) => Some(logger_input(dir, pipe)?),
+        None => None,
+    };
+    let notification = match rules.notification_fd.filter(|_| job == Job::Run) {
+        Some(number) => Some((new_notification(dir, longrun, around.keeper)?, number)),
+        None => None,
+    };
+    let mut fds: Vec<(BorrowedFd<'_>, i32)> = Vec::new();
+    fds.extend(logger.map(|pipe| (pipe, 1)));
+    fds.extend(input.as_ref().map(|fd| (fd.as_fd(), 0)));
+    fds.extend(notification.as_ref().map(|(fd, number)| (fd.as_fd(), *number)));
+    let (program, arguments, step) = match job {
+        Job::Run => (RUN, vec![RUN.to_owned(), name], "run"),
+        Job::Finish(status, pid) => (FINISH, finish_arguments(status, pid, name), "finish"),
+    };
+    let (argv, programs) = (CArray::new(arguments), [program.to_owned()]);
+    let (cell, boot) = around.journal.birth(slot);
+    let spawn = Spawn {
+        dir: Some(dir.as_fd()),
+        fds: &fds,
+        new_session: true,
+        nofile: Some(around.nofile),
+        record: Some(cell),
+        lock: rules.lock_fd.filter(|_| job == Job::Run).map(|n| (c"supervise/service-lock", n)),
+        new_pid_namespace: rules.new_pid_namespace && job == Job::Run,
+        ..Spawn::new(&programs, &argv)
+    };
+    match spawn.start(around.blocked) {
+        Ok(pid) => Ok(Launched::Running { pid, boot }),
+        Err(e) => {
+            let failure = explain(dir, step, e);
+            if let (Some((_, identity)), Some(keeper)) = (longrun.notify.take(), around.keeper) {
+                let _ = reaper::release(keeper, identity);
+            }
+            Err(failure)
+        }
+    }
+}
+
+/// `finish CODE SIGNAL NAME PGID`: 256 for a code if a signal killed it, 0 for a signal if it exited.
+fn finish_arguments(status: WaitStatus, pid: Pid, name: CString) -> Vec<CString> {
+    let (code, signal) = match status.end() {
+        End::Exit(code) => (code as u32, 0),
+        End::Signal(signal) => (256, signal.0 as u32),
+    };
+    let number = |n: i64| CString::new(n.to_string()).expect("digits");
+    let group = number(pid.raw().into());
+    vec![FINISH.to_owned(), number(code.into()), number(signal.into()), name, group]
+}
+
+/// The reading end of its pipe for a logger. Ours is open for writing too; with that a logger would never
+/// see the end.
+fn logger_input(dir: &OwnedFd, pipe: &OwnedFd) -> Result<OwnedFd, Failure> {
+    use std::os::fd::AsRawFd;
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let by_name = openat(dir, PIPE, flags, Mode::empty());
+    if by_name.as_ref().is_ok_and(|fd| Identity::of(fd) == Identity::of(pipe)) {
+        return by_name.map_err(|e| failed("open supervise/stdin", e));
+    }
+    // Somebody removed or replaced it; we still have the one that the service writes to.
+    let path = format!("/proc/self/fd/{}", pipe.as_raw_fd());
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty()).map_err(|e| failed("open supervise/stdin", e))
+}
+
+/// Makes a new readiness FIFO, so that nobody of an earlier life can speak for this one, has it kept, and
+/// returns the service's end: open for reading too, so that writing to it never raises SIGPIPE.
+fn new_notification(
+    dir: &OwnedFd,
+    longrun: &mut Longrun,
+    keeper: Option<&OwnedFd>,
+) -> Result<OwnedFd, Failure> {
+    const PATH: &str = "supervise/notify";
+    let fail = |e| failed("make supervise/notify", e);
+    match unlinkat(dir, PATH, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => {}
+        Err(e) => return Err(fail(e)),
+    }
+    mknodat(dir, PATH, FileType::Fifo, Mode::from_raw_mode(0o600), 0).map_err(fail)?;
+    let ours = open_notification(dir).map_err(fail)?;
+    let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let theirs = openat(dir, PATH, flags, Mode::empty()).map_err(fail)?;
+    if let Some(keeper) = keeper {
+        let _ = reaper::hold(keeper, &ours.0);
+    }
+    longrun.notify = Some(ours);
+    Ok(theirs)
+}
+
+/// Opens the readiness FIFO of the present life.
+pub(super) fn open_notification(dir: &OwnedFd) -> Result<(OwnedFd, Identity), Errno> {
+    let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let fd = openat(dir, "supervise/notify", flags, Mode::empty())?;
+    let identity = Identity::of(&fd)?;
+    Ok((fd, identity))
+}
+
+const PIPE: &str = "supervise/stdin";
+
+/// Opens, or makes, the FIFO that is the input of a logger. Blocking: services write to this very
+/// descriptor, and we never use it.
+pub(super) fn open_pipe(dir: &OwnedFd) -> Result<(OwnedFd, Identity), Errno> {
+    match mknodat(dir, PIPE, FileType::Fifo, Mode::from_raw_mode(0o600), 0) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(e) => return Err(e),
+    }
+    let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let fd = openat(dir, PIPE, flags, Mode::empty())?;
+    let identity = Identity::of(&fd)?;
+    Ok((fd, identity))
+}
+
+/// Starts a oneshot's script: `up` or `down` in its directory holds the words, each ended by NUL.
+pub(super) fn oneshot(
+    service: &Service,
+    script: Script,
+    around: &Surroundings<'_>,
+) -> Result<Launched, Failure> {
+    let dir = service.dir.as_ref().ok_or_else(directory_gone)?;
+    let file = if script == Script::Up { "up" } else { "down" };
+    let words = match servicedir::read_file(dir, file) {
+        Ok(bytes) => words(&bytes),
+        Err(Errno::NOENT) => Vec::new(),
+        Err(e) => return Err(failed(&format!("read {file}"), e)),
+    };
+    let Some(name) = words.first().cloned() else { return Ok(Launched::Nothing) };
+    let path = env::get("PATH").map_or(&b"/usr/bin:/bin"[..], |p| p.as_encoded_bytes());
+    let programs = candidates(&name, path);
+    let argv = CArray::new(words);
+    let mut strings: Vec<CString> =
+        env::strings().filter(|s| !s.to_bytes().starts_with(b"RC_NAME=")).map(CString::from).collect();
+    strings.push(CString::new(format!("RC_NAME={}", service.label())).expect("names have no NUL"));
+    let environment = CArray::new(strings);
+    let place = servicedir::open(dir, "cwd").ok();
+    let (cell, boot) = around.journal.birth(service.slot);
+    let spawn = Spawn {
+        dir: Some(place.as_ref().unwrap_or(dir).as_fd()),
+        env: Some(&environment),
+        new_session: true,
+        nofile: Some(around.nofile),
+        record: Some(cell),
+        ..Spawn::new(&programs, &argv)
+    };
+    match spawn.start(around.blocked) {
+        Ok(pid) => Ok(Launched::Running { pid, boot }),
+        Err(SpawnError { step: Step::Exec, errno }) => {
+            let shown = String::from_utf8_lossy(name.to_bytes()).into_owned();
+            let text = match name.to_bytes().contains(&b'/') {
+                true => diagnose::exec_failure(rustix::fs::CWD, &shown, errno).to_string(),
+                false => reason(errno).to_owned(),
+            };
+            Err(Failure {
+                temporary: diag::is_temporary(errno),
+                text: format!("unable to execute {shown}: {text}"),
+            })
+        }
+        Err(e) => Err(explain(dir, file, e)),
+    }
+}
+
+fn words(bytes: &[u8]) -> Vec<CString> {
+    let mut words: Vec<CString> =
+        bytes.split(|&b| b == 0).map(|w| CString::new(w).expect("split at NUL")).collect();
+    words.pop();
+    words
+}
+
+fn directory_gone() -> Failure {
+    Failure { temporary: false, text: "its service directory is gone".to_owned() }
+}
+
+fn failed(doing: &str, errno: Errno) -> Failure {
+    Failure { temporary: diag::is_temporary(errno), text: format!("unable to {doing}: {}", reason(errno)) }
+}
+
+/// The sentence for a child that could not be started.
+fn explain(dir: &OwnedFd, file: &str, error: SpawnError) -> Failure {
+    let SpawnError { step, errno } = error;
+    let doing = match step {
+        Step::Fork => "fork",
+        Step::Directory => "enter the service directory",
+        Step::Descriptors => "place its descriptors",
+        Step::Lock => "lock supervise/service-lock",
+        Step::Limits => "set its limits",
+        Step::User => "become its user",
+        Step::Exec => {
+            let fault = diagnose::exec_failure(dir, file, errno);
+            let text = format!("unable to execute ./{file}: {fault}");
+            return Failure { temporary: diag::is_temporary(errno), text };
+        }
+    };
+    failed(doing, errno)
+}

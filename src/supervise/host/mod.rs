@@ -1,0 +1,506 @@
+//! The process that runs the machines: one event loop for all services of a scan directory, or for one.
+//!
+//! The loop waits, tells machines what happened, and obeys. It never waits for anything else: every
+//! descriptor is non-blocking, and the one call that does stop us, making a child, ends when the child has
+//! executed. Nothing polls; when nothing happens, nothing wakes it.
+//!
+//! # The order of things
+//!
+//! One turn of the loop: take what the kernel has (into the journal's inboxes), feed the machines, do at
+//! once what cannot wait (signals, the successor of what died), remember, and when everything that came in
+//! this turn is fed, write down what is due: death tally, status, state, events, answers. A service that
+//! dies is restarted before anybody is told that it died.
+//!
+//! # Being killed
+//!
+//! At any line. The journal has what was decided; `adopt` takes it from there. Whoever adds a line asks:
+//! what if we are killed before it, and what if after?
+
+mod adopt;
+mod launch;
+mod obey;
+mod requests;
+mod roster;
+mod service;
+mod settle;
+
+use self::service::{Body, Service};
+use super::journal::{INPUT_BYTES, Journal, Source};
+use super::machine::{Event, Leave};
+use super::oneshot;
+use super::wire::{Finish, Request};
+use crate::diag::{self, Error, Result, Unable, code};
+use crate::process::{Pid, Signal, WaitStatus};
+use crate::scan::Identity;
+use crate::servicedir;
+use crate::servicedir::control::Command;
+use crate::sys::signal::{Blocked, SignalFd};
+use crate::sys::{Errno, clock, process, socket, wait};
+use crate::time::Mono;
+use rustix::event::epoll;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+/// Which service: an index that is used again when its service is gone.
+type Id = u32;
+
+/// What woke us. Packed into the 64 bits that epoll keeps for us: kind, count of lives of the index, index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Token {
+    Signals,
+    ClockSet,
+    Listener,
+    Records,
+    Link(u32),
+    Control(Id, u16),
+    Notification(Id, u16),
+    Adopted(Id, u16),
+}
+
+impl Token {
+    fn pack(self) -> epoll::EventData {
+        let (kind, life, index) = match self {
+            Token::Signals => (0, 0, 0),
+            Token::ClockSet => (1, 0, 0),
+            Token::Listener => (2, 0, 0),
+            Token::Records => (3, 0, 0),
+            Token::Link(n) => (4, 0, n),
+            Token::Control(id, life) => (5, life, id),
+            Token::Notification(id, life) => (6, life, id),
+            Token::Adopted(id, life) => (7, life, id),
+        };
+        epoll::EventData::new_u64((kind as u64) << 56 | (life as u64) << 32 | index as u64)
+    }
+
+    fn unpack(data: epoll::EventData) -> Token {
+        let n = data.u64();
+        let (life, index) = ((n >> 32) as u16, n as u32);
+        match n >> 56 {
+            0 => Token::Signals,
+            1 => Token::ClockSet,
+            2 => Token::Listener,
+            3 => Token::Records,
+            4 => Token::Link(index),
+            5 => Token::Control(index, life),
+            6 => Token::Notification(index, life),
+            _ => Token::Adopted(index, life),
+        }
+    }
+}
+
+/// Somebody who waits for a service to be as asked.
+#[derive(Clone, Copy, Debug)]
+struct Goal {
+    link: u32,
+    tag: u32,
+    up: bool,
+}
+
+/// A program connected to our socket.
+struct Link {
+    socket: OwnedFd,
+    /// It is telling a complete list; these are on it.
+    listing: Option<BTreeSet<Identity>>,
+    /// Answers that it was too slow to read.
+    unsent: VecDeque<Vec<u8>>,
+    /// We are waiting for it to read.
+    awaits_room: bool,
+}
+
+impl Link {
+    fn new(socket: OwnedFd) -> Link {
+        Link { socket, listing: None, unsent: VecDeque::new(), awaits_room: false }
+    }
+}
+
+/// An entry that could not be supervised yet.
+struct Deferred {
+    name: String,
+    at: Mono,
+    pause: Duration,
+    said: String,
+}
+
+/// How long the next attempt at supervising an entry is put off, at most.
+const DEFER_MOST: Duration = Duration::from_secs(5);
+
+/// A dead process that is not our child: how long its reaper may take to tell how it died. It takes
+/// microseconds, unless somebody stopped the reaper.
+const STATUS_WAIT: Duration = Duration::from_secs(2);
+
+/// What is recorded when nobody can tell how an adopted process died: the kernel is older than 6.15 and its
+/// reaper was not ours.
+const UNKNOWN_END: WaitStatus = WaitStatus(0xff00);
+
+/// What a host supervises.
+pub enum Mode {
+    /// The services that svscan names; our socket, made by somebody who outlives us, or none yet.
+    Many(Option<OwnedFd>),
+    /// The service directory that we are in, under this name.
+    One(String),
+}
+
+/// The process.
+struct Host {
+    blocked: Blocked,
+    base: OwnedFd,
+    journal: Journal,
+    epoll: OwnedFd,
+    signals: SignalFd,
+    clock_watch: Option<OwnedFd>,
+    listener: Option<OwnedFd>,
+    /// Of the scan directory; held, never looked at.
+    lock: Option<OwnedFd>,
+    keeper: Option<OwnedFd>,
+    records: Option<OwnedFd>,
+    links: Vec<Option<Link>>,
+    /// Requests that came before we knew what is ours already.
+    early: Vec<(u32, Request)>,
+    adopted: bool,
+    services: Vec<Option<Box<Service>>>,
+    /// Counts who an index has been of, so that an event for an earlier one is told apart.
+    lives: Vec<u16>,
+    free: Vec<Id>,
+    identities: BTreeMap<Identity, Id>,
+    by_pid: BTreeMap<Pid, Id>,
+    names: BTreeMap<Box<str>, Id>,
+    timers: BTreeSet<(Mono, Id)>,
+    due: Vec<Id>,
+    deferred: Vec<Deferred>,
+    nofile: libc::rlimit,
+    single: bool,
+    finishing: Option<Finish>,
+}
+
+/// Runs until there is nothing left to supervise; returns the exit code.
+pub fn run(mode: Mode, blocked: Blocked) -> Result<u8> {
+    let mut host = Host::open(mode, blocked)?;
+    host.serve()
+}
+
+impl Host {
+    fn open(mode: Mode, blocked: Blocked) -> Result<Host> {
+        let nofile = process::raise_nofile();
+        let base = servicedir::open(rustix::fs::CWD, ".").unable("open the current directory")?;
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).unable("create an epoll descriptor")?;
+        let signals = SignalFd::open(blocked).unable("create a signal descriptor")?;
+        let single = matches!(mode, Mode::One(_));
+        let journal_name = if single { "supervise/journal" } else { ".s6-svscan/journal" };
+        if single {
+            servicedir::prepare(&base).unable("make event and supervise")?;
+        }
+        let (journal, why) = Journal::open(&base, journal_name).unable("map memory")?;
+        if let Some(errno) = why {
+            let error = Error::unable(format_args!("open {journal_name}"), errno);
+            diag::warn(format_args!("{error}: a successor of this process will know less"));
+        }
+        let mut host = Host {
+            blocked,
+            base,
+            journal,
+            epoll,
+            signals,
+            clock_watch: watch_clock(),
+            listener: None,
+            lock: None,
+            keeper: None,
+            records: None,
+            links: Vec::new(),
+            early: Vec::new(),
+            adopted: false,
+            services: Vec::new(),
+            lives: Vec::new(),
+            free: Vec::new(),
+            identities: BTreeMap::new(),
+            by_pid: BTreeMap::new(),
+            names: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            due: Vec::new(),
+            deferred: Vec::new(),
+            nofile,
+            single,
+            finishing: None,
+        };
+        host.watch(host.signals.as_fd(), Token::Signals).unable("watch signals")?;
+        if let Some(clock) = &host.clock_watch {
+            let _ = host.watch(clock.as_fd(), Token::ClockSet);
+        }
+        match mode {
+            Mode::One(name) => host.begin_single(&name)?,
+            Mode::Many(listener) => host.begin_many(listener)?,
+        }
+        Ok(host)
+    }
+
+    fn begin_single(&mut self, name: &str) -> Result<()> {
+        self.adopt_all();
+        if self.services.iter().all(Option::is_none) {
+            self.add(name, ".")?;
+        }
+        self.write_down_due();
+        Ok(())
+    }
+
+    /// Waits for svscan to say hello, which it does at once: it brings what it takes to know how services
+    /// died that were left alone meanwhile.
+    fn begin_many(&mut self, listener: Option<OwnedFd>) -> Result<()> {
+        self.lock_scan_directory()?;
+        let listener = match listener {
+            Some(listener) => listener,
+            None => socket::listen(super::wire::SOCKET).unable("listen at .s6-svscan/socket")?,
+        };
+        self.watch(listener.as_fd(), Token::Listener).unable("watch the socket")?;
+        self.listener = Some(listener);
+        let give_up = clock::mono().after(Duration::from_secs(1));
+        while self.records.is_none() && clock::mono() < give_up {
+            let left = give_up.since(clock::mono());
+            self.turn(Some(left), |token| matches!(token, Token::Listener | Token::Link(_)))?;
+        }
+        if self.records.is_none() {
+            diag::warn("svscan does not talk: taking over without it");
+            self.adopt_once();
+        }
+        Ok(())
+    }
+
+    /// There is one supervisor of many in a scan directory, and a scanner can tell whether it lives.
+    fn lock_scan_directory(&mut self) -> Result<()> {
+        use rustix::fs::{Mode as FileMode, OFlags};
+        let path = crate::scan::run::SUPERVISE_LOCK;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let lock = rustix::fs::open(path, flags, FileMode::from_raw_mode(0o600))
+            .unable(format_args!("open {path}"))?;
+        if !crate::sys::lock::try_lock(&lock).unable(format_args!("lock {path}"))? {
+            return Err(Error::usage(format!("unable to lock {path}: another supervisor is at work")));
+        }
+        self.lock = Some(lock);
+        Ok(())
+    }
+
+    fn watch(&self, fd: impl AsFd, token: Token) -> std::result::Result<(), Errno> {
+        epoll::add(&self.epoll, fd, token.pack(), epoll::EventFlags::IN)
+    }
+
+    // ------------------------------------------------------------------------------------ the loop
+
+    fn serve(&mut self) -> Result<u8> {
+        loop {
+            self.write_down_due();
+            if self.is_over() {
+                return Ok(code::OK);
+            }
+            let wait = self.next_deadline().map(|at| at.since(clock::mono()));
+            self.turn(wait, |_| true)?;
+            self.run_timers();
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        let nothing_left = self.names.is_empty() && self.services.iter().all(Option::is_none);
+        match self.finishing {
+            Some(Finish::Abandon) => true,
+            Some(Finish::Stop | Finish::StopAll) => nothing_left,
+            None => self.single && nothing_left,
+        }
+    }
+
+    /// Waits once and deals with what came. What `accept` refuses stays for later.
+    fn turn(&mut self, wait: Option<Duration>, accept: fn(Token) -> bool) -> Result<()> {
+        let mut events = [const { std::mem::MaybeUninit::<epoll::Event>::uninit() }; 64];
+        let timeout = wait.map(|d| rustix::time::Timespec {
+            tv_sec: d.as_secs().min(1 << 30) as i64,
+            tv_nsec: d.subsec_nanos() as _,
+        });
+        let events = match epoll::wait(&self.epoll, &mut events, timeout.as_ref()) {
+            Ok((events, _)) => events,
+            Err(Errno::INTR) => return Ok(()),
+            Err(e) => return Err(Error::unable("wait for events", e)),
+        };
+        for event in events.iter() {
+            let token = Token::unpack(event.data);
+            if accept(token) {
+                self.dispatch(token, event.flags);
+            }
+        }
+        Ok(())
+    }
+
+    fn dispatch(&mut self, token: Token, flags: epoll::EventFlags) {
+        match token {
+            Token::Signals => self.on_signals(),
+            Token::ClockSet => self.on_clock_set(),
+            Token::Listener => self.on_connection(),
+            Token::Records => self.on_records(),
+            Token::Link(n) => self.on_link(n, flags.contains(epoll::EventFlags::OUT)),
+            Token::Control(id, life) if self.is_life(id, life) => self.on_input(id, Source::Control),
+            Token::Notification(id, life) if self.is_life(id, life) => {
+                self.on_input(id, Source::Notification)
+            }
+            Token::Adopted(id, life) if self.is_life(id, life) => {
+                self.on_adopted(id, flags.contains(epoll::EventFlags::HUP));
+            }
+            // It was dealt with and is gone since this was reported.
+            Token::Control(..) | Token::Notification(..) | Token::Adopted(..) => {}
+        }
+    }
+
+    fn is_life(&self, id: Id, life: u16) -> bool {
+        self.lives.get(id as usize) == Some(&life) && self.service(id).is_some()
+    }
+
+    fn service(&self, id: Id) -> Option<&Service> {
+        self.services.get(id as usize)?.as_deref()
+    }
+
+    fn service_mut(&mut self, id: Id) -> Option<&mut Service> {
+        self.services.get_mut(id as usize)?.as_deref_mut()
+    }
+
+    fn ids(&self) -> Vec<Id> {
+        (0..self.services.len() as Id).filter(|id| self.service(*id).is_some()).collect()
+    }
+
+    // ------------------------------------------------------------------------------------ what comes
+
+    fn on_signals(&mut self) {
+        while let Some(signal) = self.signals.next() {
+            match signal {
+                Signal::CHLD => self.reap(),
+                Signal::TERM => self.on_told_to_leave(Leave::Stop),
+                Signal::HUP => self.on_told_to_leave(Leave::CloseInput),
+                Signal::QUIT => self.on_told_to_leave(Leave::Abandon),
+                Signal::INT => self.on_told_to_leave(Leave::Interrupt),
+                _ => {}
+            }
+        }
+    }
+
+    /// A supervisor of one service is told by signals. One of many is not: svscan talks to it, and a signal
+    /// by anybody else shall harm no service. It goes, and its successor takes all of them over.
+    fn on_told_to_leave(&mut self, how: Leave) {
+        if self.single {
+            for id in self.ids() {
+                self.feed(id, Event::Leave(how));
+            }
+        } else {
+            self.finishing.get_or_insert(Finish::Abandon);
+        }
+    }
+
+    fn reap(&mut self) {
+        while let Some((pid, status)) = self.journal.reap() {
+            if let Some(id) = self.by_pid.get(&pid).copied() {
+                self.died(id, pid, status);
+            }
+            self.journal.reaped_done();
+        }
+    }
+
+    fn on_clock_set(&mut self) {
+        // The read fails with ECANCELED and so takes note of the change; the timer goes on watching.
+        if let Some(clock) = &self.clock_watch {
+            let _ = rustix::io::read(clock, &mut [0u8; 8]);
+        }
+        for id in self.ids() {
+            match &mut self.service_mut(id).expect("just listed").body {
+                Body::Longrun(_) => self.feed(id, Event::ClockSet),
+                Body::Oneshot(_) => self.feed_oneshot(id, oneshot::Event::ClockSet),
+            }
+        }
+    }
+
+    /// Records of dead processes that were adopted. Those of strangers are skipped.
+    fn on_records(&mut self) {
+        while let Some((pid, status)) = self.records.as_ref().and_then(|r| self.journal.read_record(r)) {
+            if let Some(id) = self.by_pid.get(&pid).copied()
+                && self.service(id).is_some_and(|s| s.adopted.is_some())
+            {
+                self.died(id, pid, status);
+            }
+            self.journal.record_done();
+        }
+    }
+
+    /// An adopted process is dead (or, with `reaped`, reaped as well).
+    fn on_adopted(&mut self, id: Id, reaped: bool) {
+        let Some(service) = self.service_mut(id) else { return };
+        let process = service.process();
+        let Some(adopted) = &mut service.adopted else { return };
+        let known = adopted.pidfd.as_ref().filter(|_| reaped).and_then(wait::pidfd_exit);
+        match (known, process) {
+            (Some(status), Some((pid, _))) => self.died(id, pid, status),
+            _ => {
+                // How it died comes on the reaper's pipe, or from the kernel once it is reaped. Until then
+                // only that moment is of interest.
+                if adopted.dead_since.is_none() {
+                    adopted.dead_since = Some(clock::mono().after(STATUS_WAIT));
+                }
+                let pidfd = adopted.pidfd.take();
+                if let Some(pidfd) = pidfd {
+                    let token = Token::Adopted(id, self.lives[id as usize]);
+                    if reaped {
+                        let _ = epoll::delete(&self.epoll, &pidfd);
+                    } else {
+                        let _ = epoll::modify(&self.epoll, &pidfd, token.pack(), epoll::EventFlags::empty());
+                    }
+                    if let Some(adopted) = self.service_mut(id).and_then(|s| s.adopted.as_mut()) {
+                        adopted.pidfd = Some(pidfd);
+                    }
+                }
+                self.set_timer(id);
+            }
+        }
+    }
+
+    /// Commands, or readiness.
+    fn on_input(&mut self, id: Id, source: Source) {
+        let Some(service) = self.service(id) else { return };
+        let (slot, Body::Longrun(longrun)) = (service.slot, &service.body) else { return };
+        let fd = match source {
+            Source::Control => longrun.control.as_ref(),
+            Source::Notification => longrun.notify.as_ref().map(|(fd, _)| fd),
+        };
+        let Some(fd) = fd else { return };
+        let n = self.journal.read_input(slot, source, fd);
+        self.take_input(id, source, n);
+    }
+
+    /// Deals with `n` bytes in the input inbox.
+    fn take_input(&mut self, id: Id, source: Source, n: usize) {
+        for index in 0..n.min(INPUT_BYTES) {
+            let byte = self.journal.input_byte(index);
+            match source {
+                Source::Control => {
+                    if let Ok(command) = Command::try_from(byte) {
+                        self.feed(id, Event::Command(command));
+                    }
+                }
+                Source::Notification => {
+                    if byte == b'\n' {
+                        self.feed(id, Event::Ready);
+                        break;
+                    }
+                }
+            }
+            self.journal.cross_out(index);
+        }
+        self.journal.input_done();
+    }
+}
+
+/// A descriptor that becomes readable when somebody sets the wall clock: a timer that is never due.
+fn watch_clock() -> Option<OwnedFd> {
+    use rustix::time::{
+        Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+        timerfd_settime,
+    };
+    let fd = timerfd_create(TimerfdClockId::Realtime, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC).ok()?;
+    let never = Itimerspec {
+        it_interval: Timespec { tv_sec: 0, tv_nsec: 0 },
+        it_value: Timespec { tv_sec: i64::MAX / 2_000_000_000, tv_nsec: 0 },
+    };
+    let flags = TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET;
+    timerfd_settime(&fd, flags, &never).ok()?;
+    Some(fd)
+}

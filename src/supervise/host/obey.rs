@@ -1,0 +1,296 @@
+//! Telling machines what happened, and doing what they want done.
+
+use super::launch::{Failure, Launched, Surroundings};
+use super::service::{Body, Service};
+use super::{Goal, Host, Id, Token, launch};
+use crate::diag;
+use crate::diag::{Error, code};
+use crate::process::{Pid, Signal, WaitStatus};
+use crate::supervise::machine::{Event, Job, To, Todo};
+use crate::supervise::oneshot;
+use crate::supervise::oneshot::Script;
+use crate::supervise::wire::Outcome;
+use crate::sys::signal::Target;
+use crate::sys::{Errno, clock, signal};
+use std::os::fd::AsFd;
+
+impl Host {
+    /// The process of a service has died.
+    pub(super) fn died(&mut self, id: Id, pid: Pid, status: WaitStatus) {
+        self.by_pid.remove(&pid);
+        let Some(service) = self.service_mut(id) else { return };
+        if service.process().map(|(p, _)| p) != Some(pid) {
+            return;
+        }
+        // Closing the pidfd, of which there is no copy, takes it out of the epoll set.
+        service.adopted = None;
+        match service.body {
+            Body::Longrun(_) => self.feed(id, Event::Died(status)),
+            Body::Oneshot(_) => self.feed_oneshot(id, oneshot::Event::Died(status)),
+        }
+    }
+
+    /// Tells a longrun's machine what happened and does at once what cannot wait.
+    pub(super) fn feed(&mut self, id: Id, event: Event) {
+        let mut next = Some(event);
+        while let Some(event) = next.take() {
+            let now = clock::now();
+            let Some(service) = self.service_mut(id) else { return };
+            let (Body::Longrun(longrun), dir) = (&mut service.body, &service.dir) else { return };
+            let mut complaints = Vec::new();
+            if let Some(dir) = dir {
+                longrun.reader.read(dir, |invalid| complaints.push(invalid));
+            }
+            let mut todo = Todo::default();
+            // Signals are for the process that was there: one that is left behind gets its last one too.
+            let process = longrun.machine.process();
+            longrun.machine.on(now, event, longrun.reader.last(), &mut todo);
+            for invalid in complaints {
+                service.warn(invalid);
+            }
+            next = self.obey(id, todo, process.map(|(pid, _)| pid));
+        }
+        self.mark_due(id);
+        self.set_timer(id);
+    }
+
+    /// Does what a longrun's machine wants done at once and notes the rest. Returns the answer if it asked
+    /// for a process.
+    pub(super) fn obey(&mut self, id: Id, todo: Todo, process: Option<Pid>) -> Option<Event> {
+        if let Some(create) = todo.down_file {
+            self.service(id)?.touch_down(create);
+        }
+        if let Some(pid) = process {
+            todo.signals.iter().for_each(|(to, signal)| self.signal(id, pid, *to, *signal));
+        }
+        if todo.null_io {
+            self.null_io(id);
+        }
+        if todo.close_notify {
+            self.close_notification(id);
+        }
+        let service = self.service_mut(id)?;
+        if let Some(death) = todo.death {
+            service.death = Some(death.pack());
+        }
+        service.status_due |= todo.status;
+        service.events.push(todo.events.as_bytes());
+        self.service(id)?.remember(&self.journal);
+        todo.start.map(|job| self.start(id, job))
+    }
+
+    /// Starts `run` or `finish` and says how it went.
+    pub(super) fn start(&mut self, id: Id, job: Job) -> Event {
+        let logger = self.logger_of(id);
+        let index = id as usize;
+        let Some(mut service) = self.services[index].take() else {
+            return Event::NotStarted { temporary: false };
+        };
+        if matches!(job, Job::Finish(..)) {
+            // The script may look at the tally (permafailon does): this death must be in it.
+            service.write_death(&self.journal);
+        }
+        let pipe = logger.and_then(|l| match &self.service(l)?.body {
+            Body::Longrun(longrun) => longrun.pipe.as_ref().map(|(pipe, _)| pipe.as_fd()),
+            Body::Oneshot(_) => None,
+        });
+        let launched = launch::longrun(&mut service, job, pipe, &self.surroundings());
+        self.services[index] = Some(service);
+        match launched {
+            Ok(Launched::Running { pid, boot }) => {
+                self.by_pid.insert(pid, id);
+                self.watch_notification(id);
+                let service = self.services[index].as_mut().expect("put back just now");
+                if job == Job::Run && service.failure.take().is_some() {
+                    service.status_due = true;
+                }
+                Event::Started { pid, boot }
+            }
+            Ok(Launched::Nothing) => Event::NotStarted { temporary: false },
+            Err(failure) => {
+                let temporary = failure.temporary;
+                self.note_failure(id, job, failure);
+                Event::NotStarted { temporary }
+            }
+        }
+    }
+
+    pub(super) fn surroundings(&self) -> Surroundings<'_> {
+        Surroundings {
+            blocked: self.blocked,
+            journal: &self.journal,
+            keeper: self.keeper.as_ref(),
+            nofile: self.nofile,
+        }
+    }
+
+    /// Says why something was not started, once while the reason stays the same.
+    pub(super) fn note_failure(&mut self, id: Id, job: Job, failure: Failure) {
+        let Some(service) = self.service_mut(id) else { return };
+        let new = service.failure.as_deref() != Some(&failure.text);
+        let run = job == Job::Run;
+        if new || !failure.temporary {
+            let again = match &service.body {
+                Body::Longrun(l) if run && l.machine.status().want_up => {
+                    format!(" (retrying in {} s)", l.machine.retry_pause(failure.temporary).as_secs())
+                }
+                _ => String::new(),
+            };
+            service.warn(format_args!("{}{again}", failure.text));
+        }
+        if run {
+            service.failure = Some(failure.text);
+            service.status_due = true;
+            if !failure.temporary {
+                // Whoever waits for it to be up need not wait for a miracle.
+                let (up, rest) = std::mem::take(&mut service.goals).into_iter().partition(|g: &Goal| g.up);
+                service.goals = rest;
+                self.answer(up, Outcome::Failed, WaitStatus::exited(code::NOT_FOUND));
+            }
+        }
+    }
+
+    pub(super) fn signal(&self, id: Id, pid: Pid, to: To, signal: Signal) {
+        let Some(service) = self.service(id) else { return };
+        let sent = match (to, service.adopted.as_ref().and_then(|a| a.pidfd.as_ref())) {
+            (To::Process, Some(pidfd)) => signal::send_pidfd(pidfd, signal),
+            (To::Process, None) => signal::send(Target::Process(pid), signal),
+            // The group is the process's own for as long as the process is there.
+            (To::Group, Some(pidfd)) if signal::send_pidfd(pidfd, Signal(0)).is_err() => Ok(()),
+            (To::Group, _) => match signal::send(Target::Group(pid), signal) {
+                Err(Errno::SRCH) => signal::send(Target::Process(pid), signal),
+                other => other,
+            },
+        };
+        if let Err(e) = sent
+            && e != Errno::SRCH
+        {
+            service.warn(Error::unable(format_args!("send {signal}"), e));
+        }
+    }
+
+    /// The input and output that a service had from us end. In a supervisor of one these are our own; else
+    /// it is the pipe between a service and its logger.
+    pub(super) fn null_io(&mut self, id: Id) {
+        if self.single {
+            let null = rustix::fs::open("/dev/null", rustix::fs::OFlags::RDWR, rustix::fs::Mode::empty());
+            if let Ok(null) = null {
+                let _ = rustix::stdio::dup2_stdin(&null);
+                let _ = rustix::stdio::dup2_stdout(&null);
+            }
+        }
+        if let Some(longrun) = self.service_mut(id).and_then(Service::longrun) {
+            longrun.closing = true;
+        }
+        self.close_pipe_if_over(id);
+    }
+
+    /// Closes the pipe of logger `id` when it is to end and nobody of ours writes to it any more.
+    pub(super) fn close_pipe_if_over(&mut self, id: Id) {
+        let Some(service) = self.service(id) else { return };
+        let producer = service.name.strip_suffix("/log").and_then(|name| self.names.get(name)).copied();
+        let busy = producer.is_some_and(|p| self.service(p).is_some_and(|s| !s.is_gone()));
+        let over = self.service_mut(id).and_then(Service::longrun).filter(|l| l.closing && !busy);
+        if let Some((pipe, _)) = over.and_then(|longrun| longrun.pipe.take()) {
+            self.unkeep(&pipe);
+        }
+    }
+
+    /// The service whose input is this one's output.
+    pub(super) fn logger_of(&self, id: Id) -> Option<Id> {
+        let service = self.service(id)?;
+        if service.is_logger() || self.single {
+            return None;
+        }
+        let beside = || self.names.get(&*format!("{}/log", service.name));
+        match &service.body {
+            Body::Longrun(longrun) => {
+                let named = longrun.reader.last().producer_for.as_deref();
+                named.and_then(|name| self.names.get(name)).or_else(beside).copied()
+            }
+            Body::Oneshot(_) => None,
+        }
+    }
+
+    pub(super) fn watch_notification(&mut self, id: Id) {
+        let token = Token::Notification(id, self.lives[id as usize]);
+        if let Some(Body::Longrun(longrun)) = self.service(id).map(|s| &s.body)
+            && let Some((fifo, _)) = &longrun.notify
+            && self.watch(fifo, token).is_err()
+        {
+            diag::warn("unable to watch supervise/notify: readiness will not be seen");
+        }
+    }
+
+    pub(super) fn close_notification(&mut self, id: Id) {
+        let taken = self.service_mut(id).and_then(Service::longrun).and_then(|l| l.notify.take());
+        if let Some((fifo, _)) = taken {
+            self.unkeep(&fifo);
+        }
+    }
+
+    /// Tells a oneshot's machine what happened and does what it wants done.
+    pub(super) fn feed_oneshot(&mut self, id: Id, event: oneshot::Event) {
+        let mut next = Some(event);
+        while let Some(event) = next.take() {
+            let now = clock::now();
+            let Some(service) = self.service_mut(id) else { return };
+            let Body::Oneshot(machine) = &mut service.body else { return };
+            let mut todo = oneshot::Todo::default();
+            machine.on(now, event, &mut todo);
+            service.status_due |= todo.status;
+            if let Some(service) = self.service(id) {
+                if let Some((pid, _)) = service.process() {
+                    todo.signals.iter().for_each(|signal| self.signal(id, pid, To::Group, *signal));
+                }
+                service.remember(&self.journal);
+            }
+            next = todo.start.map(|script| self.start_oneshot(id, script));
+            if todo.settled {
+                self.settle_oneshot(id);
+            }
+        }
+        self.mark_due(id);
+        self.set_timer(id);
+    }
+
+    /// Starts a script and says how it went.
+    pub(super) fn start_oneshot(&mut self, id: Id, script: Script) -> oneshot::Event {
+        let Some(service) = self.service(id) else { return oneshot::Event::NotStarted };
+        let launched = launch::oneshot(service, script, &self.surroundings());
+        let service = self.service_mut(id).expect("still there");
+        service.failure = None;
+        match launched {
+            Ok(Launched::Running { pid, boot }) => {
+                self.by_pid.insert(pid, id);
+                oneshot::Event::Started { pid, boot }
+            }
+            Ok(Launched::Nothing) => oneshot::Event::Nothing,
+            Err(failure) => {
+                service.warn(&failure.text);
+                service.failure = Some(failure.text);
+                oneshot::Event::NotStarted
+            }
+        }
+    }
+
+    pub(super) fn settle_oneshot(&mut self, id: Id) {
+        let Some(service) = self.service_mut(id) else { return };
+        let Body::Oneshot(machine) = &service.body else { return };
+        let (outcome, wait, timed_out) = (machine.outcome(), machine.wait(), machine.timed_out());
+        let answer = |goal: &Goal| {
+            let script = if goal.up { Script::Up } else { Script::Down };
+            match outcome {
+                oneshot::Outcome::Up if goal.up => Outcome::Done,
+                oneshot::Outcome::Down if !goal.up => Outcome::Done,
+                oneshot::Outcome::Failed(s) if s == script && timed_out => Outcome::TimedOut,
+                oneshot::Outcome::Failed(s) if s == script => Outcome::Failed,
+                _ => Outcome::Overtaken,
+            }
+        };
+        let answers: Vec<(Goal, Outcome)> = service.goals.drain(..).map(|g| (g, answer(&g))).collect();
+        for (goal, outcome) in answers {
+            self.answer(vec![goal], outcome, wait);
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! What svscan and rc ask for over the socket.
+
+use super::service::{Body, Service};
+use super::{Goal, Host, Id, Link, Token, service};
+use crate::process::WaitStatus;
+use crate::scan::Identity;
+use crate::servicedir;
+use crate::servicedir::control::Command;
+use crate::supervise::machine::{Event, Leave};
+use crate::supervise::oneshot;
+use crate::supervise::oneshot::{Oneshot, Script};
+use crate::supervise::wire::{Finish, Outcome, Reply, Request, Standing, chunks};
+use crate::sys::{Errno, clock, socket};
+use crate::time::Mono;
+use rustix::event::epoll;
+use std::collections::BTreeSet;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+impl Host {
+    pub(super) fn on_connection(&mut self) {
+        while let Some(Ok(socket)) = self.listener.as_ref().map(socket::accept) {
+            let index = match self.links.iter().position(Option::is_none) {
+                Some(index) => index,
+                None => {
+                    self.links.push(None);
+                    self.links.len() - 1
+                }
+            };
+            if self.watch(&socket, Token::Link(index as u32)).is_ok() {
+                self.links[index] = Some(Link::new(socket));
+            }
+        }
+    }
+
+    pub(super) fn on_link(&mut self, n: u32, writable: bool) {
+        if writable {
+            self.send_unsent(n);
+        }
+        let mut buf = [0u8; socket::MAX_MESSAGE];
+        for _ in 0..16 {
+            let Some(Some(link)) = self.links.get(n as usize) else { return };
+            match socket::receive(&link.socket, &mut buf) {
+                Ok(message) if message.len == 0 => return self.unlink(n),
+                Ok(message) => match Request::decode(&buf[..message.len]) {
+                    Some(request) => self.on_request(n, request, message.fds),
+                    None => return self.unlink(n),
+                },
+                Err(Errno::AGAIN) => return,
+                Err(_) => return self.unlink(n),
+            }
+        }
+    }
+
+    /// The other end is gone, or speaks another language.
+    pub(super) fn unlink(&mut self, n: u32) {
+        self.links[n as usize] = None;
+        for service in self.services.iter_mut().flatten() {
+            service.goals.retain(|goal| goal.link != n);
+        }
+    }
+
+    /// Requests wait until we have taken over what there is: they may be about it.
+    pub(super) fn on_request(&mut self, link: u32, request: Request, fds: Vec<OwnedFd>) {
+        match request {
+            Request::Hello => self.on_hello(fds),
+            request if self.adopted => self.obey_request(link, request),
+            request => self.early.push((link, request)),
+        }
+    }
+
+    /// Takes over what a predecessor left, and does what was asked for meanwhile.
+    pub(super) fn adopt_once(&mut self) {
+        if std::mem::replace(&mut self.adopted, true) {
+            return;
+        }
+        self.adopt_all();
+        for (link, request) in std::mem::take(&mut self.early) {
+            if self.links.get(link as usize).is_some_and(Option::is_some) {
+                self.obey_request(link, request);
+            }
+        }
+    }
+
+    fn obey_request(&mut self, link: u32, request: Request) {
+        match request {
+            Request::Hello => {}
+            Request::Begin => {
+                self.links[link as usize].as_mut().expect("it spoke").listing = Some(BTreeSet::new())
+            }
+            Request::End => self.end_of_list(link),
+            Request::Add(names) => names.into_iter().for_each(|name| self.add_listed(link, name)),
+            Request::Gone(names) => {
+                for name in names {
+                    self.deferred.retain(|d| d.name != name);
+                    if let Some(id) = self.names.get(&*name).copied()
+                        && let Some(service) = self.service_mut(id)
+                    {
+                        service.listed = false;
+                    }
+                }
+            }
+            Request::Check => self.check_everything(),
+            Request::Prune(all) => self.leave_unlisted(all),
+            Request::Finish(how) => self.finish(how),
+            Request::Ask { tag, script, limit, path } => {
+                let goal = Goal { link, tag, up: script == Script::Up };
+                match self.find_oneshot(&path) {
+                    Some(id) => {
+                        self.service_mut(id).expect("just found").goals.push(goal);
+                        self.feed_oneshot(id, oneshot::Event::Ask(script, limit));
+                    }
+                    None => self.answer(vec![goal], Outcome::Unknown, WaitStatus::default()),
+                }
+            }
+            Request::Cancel(path) => {
+                if let Some(id) = self.names.get(&*path).copied() {
+                    self.feed_oneshot(id, oneshot::Event::Cancel);
+                }
+            }
+            Request::Forget(path) => {
+                if let Some(id) = self.names.get(&*path).copied()
+                    && matches!(self.service(id), Some(Service { body: Body::Oneshot(o), .. }) if o.process().is_none())
+                {
+                    self.let_go(id);
+                }
+            }
+            Request::Bring { tag, up, name } => self.bring(Goal { link, tag, up }, &name),
+            Request::States => self.tell_states(link),
+        }
+    }
+
+    /// svscan is here, for the first time or reborn.
+    pub(super) fn on_hello(&mut self, fds: Vec<OwnedFd>) {
+        let mut fds = fds.into_iter();
+        let (Some(keeper), Some(records)) = (fds.next(), fds.next()) else { return };
+        if self.watch(&records, Token::Records).is_ok() {
+            self.records = Some(records);
+        }
+        self.keeper = Some(keeper);
+        self.adopt_once();
+        for id in self.ids() {
+            self.keep(id);
+        }
+    }
+
+    pub(super) fn add_listed(&mut self, link: u32, name: String) {
+        if self.finishing.is_some() {
+            return;
+        }
+        if let Some(Some(Link { listing: Some(listing), .. })) = self.links.get_mut(link as usize)
+            && let Ok(dir) = servicedir::open(&self.base, &*name)
+            && let Ok(identity) = Identity::of(&dir)
+        {
+            listing.insert(identity);
+        }
+        if !self.deferred.iter().any(|d| d.name == name) {
+            self.try_add(name, Duration::from_millis(250), String::new());
+        }
+    }
+
+    /// What was not on the complete list is gone from the directory.
+    pub(super) fn end_of_list(&mut self, link: u32) {
+        let Some(Some(Link { listing, .. })) = self.links.get_mut(link as usize) else { return };
+        let Some(listing) = listing.take() else { return };
+        for id in self.ids() {
+            let Some(service) = self.service_mut(id) else { continue };
+            if matches!(service.body, Body::Longrun(_)) && !listing.contains(&service.identity) {
+                service.listed = false;
+            }
+        }
+    }
+
+    /// Mends what somebody damaged: control FIFOs that were removed or replaced.
+    pub(super) fn check_everything(&mut self) {
+        for deferred in &mut self.deferred {
+            deferred.at = Mono::default();
+        }
+        for id in self.ids() {
+            let Some(service) = self.service(id) else { continue };
+            let (Some(dir), Body::Longrun(longrun)) = (&service.dir, &service.body) else { continue };
+            let Some(control) = &longrun.control else { continue };
+            let there = rustix::fs::statat(dir, "supervise/control", rustix::fs::AtFlags::SYMLINK_NOFOLLOW)
+                .map(|st| Identity { device: st.st_dev, inode: st.st_ino });
+            if there == Identity::of(control) {
+                continue;
+            }
+            match service::open_control(dir) {
+                Ok(new) => {
+                    service.warn("supervise/control was removed or replaced: made a new one");
+                    let _ = self.watch(&new, Token::Control(id, self.lives[id as usize]));
+                    let longrun = self.service_mut(id).and_then(Service::longrun).expect("a longrun");
+                    if let Some(old) = longrun.control.replace(new) {
+                        self.unkeep(&old);
+                    }
+                    self.keep(id);
+                }
+                Err(e) => service.warn(e),
+            }
+        }
+    }
+
+    pub(super) fn leave_unlisted(&mut self, all: bool) {
+        for id in self.ids() {
+            let Some(service) = self.service(id).filter(|s| !s.listed) else { continue };
+            let gentle = service.is_logger() && !all;
+            self.feed(id, Event::Leave(if gentle { Leave::CloseInput } else { Leave::Stop }));
+        }
+    }
+
+    pub(super) fn finish(&mut self, how: Finish) {
+        self.finishing = Some(how);
+        self.deferred.clear();
+        if how == Finish::Abandon {
+            return;
+        }
+        for id in self.ids() {
+            let Some(service) = self.service(id) else { continue };
+            let gentle = service.is_logger() && how == Finish::Stop;
+            match service.body {
+                Body::Longrun(_) if gentle => self.feed(id, Event::Leave(Leave::CloseInput)),
+                Body::Longrun(_) => self.feed(id, Event::Leave(Leave::Stop)),
+                Body::Oneshot(_) if service.process().is_some() => {
+                    self.feed_oneshot(id, oneshot::Event::Cancel);
+                }
+                Body::Oneshot(_) => self.let_go(id),
+            }
+        }
+    }
+
+    pub(super) fn bring(&mut self, goal: Goal, name: &str) {
+        let Some(id) = self.names.get(name).copied() else {
+            return self.answer(vec![goal], Outcome::Unknown, WaitStatus::default());
+        };
+        let command = if goal.up { Command::UpPersistent } else { Command::DownPersistent };
+        let Some(service) = self.service_mut(id) else { return };
+        let already = service.process().is_some() && goal.up && service.status().want_up;
+        service.goals.push(goal);
+        if already {
+            self.mark_due(id);
+        } else {
+            self.feed(id, Event::Command(command));
+        }
+    }
+
+    /// The oneshot whose directory is `path`, taken in if it is new.
+    pub(super) fn find_oneshot(&mut self, path: &str) -> Option<Id> {
+        if let Some(id) = self.names.get(path) {
+            return Some(*id);
+        }
+        let dir = servicedir::open(&self.base, path).ok()?;
+        let identity = Identity::of(&dir).ok()?;
+        let _ = rustix::fs::mkdirat(&dir, "supervise", rustix::fs::Mode::from_raw_mode(0o700));
+        let slot = self.journal.take(identity, path).ok()?;
+        let now = clock::now();
+        let body = Body::Oneshot(Oneshot::new(now));
+        let service = Service::new(path, Some(dir), identity, slot, body, now.mono);
+        service.remember(&self.journal);
+        Some(self.insert(service))
+    }
+
+    fn tell_states(&mut self, link: u32) {
+        let states: Vec<(String, Standing)> = self
+            .ids()
+            .into_iter()
+            .filter_map(|id| self.service(id).map(|s| (s.name.to_string(), s.standing())))
+            .collect();
+        for part in chunks(states, |(name, _)| name.len()) {
+            self.reply(link, &Reply::States(part));
+        }
+        self.reply(link, &Reply::StatesEnd);
+    }
+
+    /// Answers. What the other end is too slow to read waits in line; it is not lost.
+    pub(super) fn reply(&mut self, link: u32, reply: &Reply) {
+        let Some(Some(l)) = self.links.get_mut(link as usize) else { return };
+        let idle = l.unsent.is_empty();
+        l.unsent.push_back(reply.encode());
+        if idle {
+            self.send_unsent(link);
+        }
+    }
+
+    fn send_unsent(&mut self, n: u32) {
+        let Some(Some(link)) = self.links.get_mut(n as usize) else { return };
+        while let Some(message) = link.unsent.front() {
+            match socket::send(&link.socket, message, &[]) {
+                Ok(()) => link.unsent.pop_front(),
+                Err(Errno::AGAIN | Errno::NOBUFS) => break,
+                Err(_) => return self.unlink(n),
+            };
+        }
+        let waiting = !link.unsent.is_empty();
+        if waiting != link.awaits_room {
+            link.awaits_room = waiting;
+            let room = if waiting { epoll::EventFlags::OUT } else { epoll::EventFlags::empty() };
+            let flags = epoll::EventFlags::IN | room;
+            let _ = epoll::modify(&self.epoll, &link.socket, Token::Link(n).pack(), flags);
+        }
+    }
+}

@@ -1,0 +1,365 @@
+//! One service in a supervisor: its machine, and the descriptors it is supervised with.
+
+use super::Goal;
+use crate::diag::{self, Error, Level, Result, Unable, code};
+use crate::process::Pid;
+use crate::scan::Identity;
+use crate::servicedir::definition::Reader;
+use crate::servicedir::state::State;
+use crate::servicedir::status::Status;
+use crate::servicedir::{self, tally};
+use crate::supervise::journal::{Journal, Kind, Memory, SlotId};
+use crate::supervise::machine::{Events, Machine};
+use crate::supervise::oneshot::{self, Oneshot};
+use crate::supervise::wire::Standing;
+use crate::sys::{Errno, lock};
+use crate::time::{Mono, Now, Stamp};
+use rustix::fs::{AtFlags, Mode, OFlags, openat, unlinkat};
+use std::os::fd::OwnedFd;
+
+/// A service that keeps up, or a oneshot.
+pub(super) enum Body {
+    Longrun(Longrun),
+    Oneshot(Oneshot),
+}
+
+/// What a longrun has beside its machine.
+pub(super) struct Longrun {
+    pub(super) machine: Machine,
+    pub(super) reader: Reader,
+    /// `supervise/control`. None: its directory is gone.
+    pub(super) control: Option<OwnedFd>,
+    /// Held until we have left it: clients test it.
+    pub(super) lock: Option<OwnedFd>,
+    /// The readiness FIFO, while run is up and not ready.
+    pub(super) notify: Option<(OwnedFd, Identity)>,
+    /// A logger's input, which is its service's output.
+    pub(super) pipe: Option<(OwnedFd, Identity)>,
+    /// The logger's input is to end as soon as its service has.
+    pub(super) closing: bool,
+}
+
+/// A service.
+pub(super) struct Service {
+    pub(super) name: Box<str>,
+    pub(super) identity: Identity,
+    pub(super) slot: SlotId,
+    /// None: it was deleted under us.
+    pub(super) dir: Option<OwnedFd>,
+    pub(super) body: Body,
+    /// It is in the scan directory.
+    pub(super) listed: bool,
+    /// The process is not our child but was taken over; this is it, if the kernel has such descriptors.
+    pub(super) adopted: Option<Adopted>,
+    pub(super) adoptions: u32,
+    /// When supervision of it began.
+    pub(super) began: Mono,
+    /// What is decided and not yet done, beside the machine.
+    pub(super) events: Events,
+    pub(super) death: Option<[u8; tally::RECORD]>,
+    pub(super) status_due: bool,
+    /// It is on the list of services with something to be done.
+    pub(super) due: bool,
+    /// The disk would not take what is true; the next attempt.
+    pub(super) rewrite_at: Option<Mono>,
+    /// What the timer queue has for it.
+    pub(super) timer: Option<Mono>,
+    /// Why it could not be started.
+    pub(super) failure: Option<String>,
+    /// There is a `supervise/state` of ours.
+    pub(super) has_state: bool,
+    pub(super) goals: Vec<Goal>,
+}
+
+/// A process that is ours without being our child.
+pub(super) struct Adopted {
+    pub(super) pidfd: Option<OwnedFd>,
+    /// It is dead; how is waited for until then.
+    pub(super) dead_since: Option<Mono>,
+}
+
+impl Service {
+    pub(super) fn new(
+        name: &str,
+        dir: Option<OwnedFd>,
+        identity: Identity,
+        slot: SlotId,
+        body: Body,
+        began: Mono,
+    ) -> Service {
+        Service {
+            name: name.into(),
+            identity,
+            slot,
+            dir,
+            body,
+            listed: true,
+            adopted: None,
+            adoptions: 0,
+            began,
+            events: Events::default(),
+            death: None,
+            status_due: false,
+            due: false,
+            rewrite_at: None,
+            timer: None,
+            failure: None,
+            has_state: false,
+            goals: Vec::new(),
+        }
+    }
+
+    /// Says something in the service's name.
+    pub(super) fn warn(&self, text: impl std::fmt::Display) {
+        diag::say_as(&format!("supervise {}", self.label()), Level::Warning, text);
+    }
+
+    /// What people call it. A oneshot's name in here is the path of its directory.
+    pub(super) fn label(&self) -> &str {
+        match self.body {
+            Body::Longrun(_) => &self.name,
+            Body::Oneshot(_) => self.name.rsplit('/').next().unwrap_or(&self.name),
+        }
+    }
+
+    pub(super) fn longrun(&mut self) -> Option<&mut Longrun> {
+        match &mut self.body {
+            Body::Longrun(longrun) => Some(longrun),
+            Body::Oneshot(_) => None,
+        }
+    }
+
+    pub(super) fn is_logger(&self) -> bool {
+        self.name.ends_with("/log")
+    }
+
+    /// The process, and when it was made.
+    pub(super) fn process(&self) -> Option<(Pid, u64)> {
+        match &self.body {
+            Body::Longrun(l) => l.machine.process(),
+            Body::Oneshot(o) => o.process(),
+        }
+    }
+
+    pub(super) fn is_gone(&self) -> bool {
+        matches!(&self.body, Body::Longrun(l) if l.machine.is_gone())
+    }
+
+    /// When it next has something to do.
+    pub(super) fn deadline(&self) -> Option<Mono> {
+        let machine = match &self.body {
+            Body::Longrun(l) => l.machine.deadline(),
+            Body::Oneshot(o) => o.deadline(),
+        };
+        let adopted = self.adopted.as_ref().and_then(|a| a.dead_since);
+        [machine, adopted, self.rewrite_at].into_iter().flatten().min()
+    }
+
+    /// Stores all of it where a successor finds it.
+    pub(super) fn remember(&self, journal: &Journal) {
+        let (kind, machine) = match &self.body {
+            Body::Longrun(l) => (Kind::Longrun, l.machine.save()),
+            Body::Oneshot(o) => (Kind::Oneshot, o.save()),
+        };
+        let flags = self.adoptions << 1 | self.has_state as u32;
+        journal.remember(self.slot, kind, &Memory { machine, flags, events: self.events, death: self.death });
+    }
+
+    pub(super) fn status(&self) -> Status {
+        match &self.body {
+            Body::Longrun(l) => l.machine.status(),
+            Body::Oneshot(o) => o.status(),
+        }
+    }
+
+    /// What it is for somebody who brings things up and down.
+    pub(super) fn standing(&self) -> Standing {
+        match &self.body {
+            Body::Longrun(l) => {
+                let status = l.machine.status();
+                let notifies = l.reader.last().notification_fd.is_some();
+                match () {
+                    () if status.want_up && status.is_up() && (status.ready || !notifies) => Standing::Up,
+                    () if !status.want_up && status.pid.is_none() => Standing::Down,
+                    () => Standing::Between,
+                }
+            }
+            Body::Oneshot(o) => match (o.state(), o.outcome().is_up()) {
+                (oneshot::State::Running { .. }, _) => Standing::Between,
+                (oneshot::State::Idle, true) => Standing::Up,
+                (oneshot::State::Idle, false) => Standing::Down,
+            },
+        }
+    }
+
+    /// What `supervise/state` shall say.
+    fn state(&self, now: Now) -> State {
+        match &self.body {
+            Body::Longrun(l) => State {
+                starts: l.machine.starts(),
+                deaths: l.machine.deaths(),
+                adopted: self.adoptions,
+                retry: l.machine.retry_at().map(|at| Stamp { mono: at, ..now.into() }.reanchored(now).wall),
+                failure: self.failure.clone(),
+                oneshot: None,
+            },
+            Body::Oneshot(o) => State {
+                adopted: self.adoptions,
+                failure: self.failure.clone(),
+                oneshot: Some(o.word().to_owned()),
+                ..State::default()
+            },
+        }
+    }
+
+    /// Writes down what is due, in the order clients rely on: tally, status, state, and events after them.
+    /// What the disk does not take is kept and tried again.
+    pub(super) fn write_down(&mut self, now: Now, journal: &Journal) {
+        let Some(dir) = &self.dir else {
+            (self.death, self.status_due) = (None, false);
+            return;
+        };
+        let mut refused = None;
+        if let (Some(death), Body::Longrun(l)) = (self.death, &self.body) {
+            match append_death(dir, death, l.reader.last().max_death_tally) {
+                Ok(()) => self.death = None,
+                Err(e) => refused = Some(("write supervise/death_tally", e)),
+            }
+        }
+        if self.status_due {
+            match write_status(dir, &self.status()) {
+                Ok(()) => self.status_due = false,
+                Err(e) => refused = Some(("write supervise/status", e)),
+            }
+            let state = self.state(now);
+            if self.has_state || !state.is_default() {
+                match servicedir::replace(
+                    dir,
+                    "supervise/state",
+                    "supervise/state.new",
+                    state.to_text().as_bytes(),
+                ) {
+                    Ok(()) => self.has_state = true,
+                    Err(e) => refused = Some(("write supervise/state", e)),
+                }
+            }
+        }
+        if let Body::Longrun(l) = &mut self.body
+            && l.machine.is_gone()
+        {
+            // Before the event: who hears that we leave may come in our place at once.
+            l.lock = None;
+        }
+        if !self.events.is_empty() {
+            servicedir::event::notify(dir, self.events.as_bytes());
+            self.events = Events::default();
+        }
+        self.remember(journal);
+        self.note_refusal(now.mono, refused);
+    }
+
+    /// Writes down a death before everything else that is due. What the disk does not take is kept.
+    pub(super) fn write_death(&mut self, journal: &Journal) {
+        let (Some(dir), Some(death), Body::Longrun(l)) = (&self.dir, self.death, &self.body) else { return };
+        if append_death(dir, death, l.reader.last().max_death_tally).is_ok() {
+            self.death = None;
+            self.remember(journal);
+        }
+    }
+
+    /// Says once that the disk refuses, and when it is tried again.
+    fn note_refusal(&mut self, now: Mono, refused: Option<(&str, Errno)>) {
+        let Some((doing, errno)) = refused else {
+            self.rewrite_at = None;
+            return;
+        };
+        if self.rewrite_at.is_none() {
+            self.warn(format_args!("{} (retrying every second)", Error::unable(doing, errno)));
+        }
+        self.status_due = true;
+        self.rewrite_at = Some(now.after(std::time::Duration::from_secs(1)));
+    }
+
+    /// Creates or removes `down`.
+    pub(super) fn touch_down(&self, create: bool) {
+        let Some(dir) = &self.dir else { return };
+        let done = if create {
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NONBLOCK;
+            openat(dir, "down", flags, Mode::from_raw_mode(0o666)).map(drop)
+        } else {
+            match unlinkat(dir, "down", AtFlags::empty()) {
+                Err(Errno::NOENT) => Ok(()),
+                other => other,
+            }
+        };
+        if let Err(e) = done {
+            let doing = if create { "create ./down" } else { "remove ./down" };
+            self.warn(format_args!("{}: the change is not permanent", Error::unable(doing, e)));
+        }
+    }
+}
+
+/// Opens what supervision is done with: the lock, taken, and the control FIFO.
+pub(super) fn open_supervise(dir: &OwnedFd) -> Result<(OwnedFd, OwnedFd)> {
+    let lock_flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let mut lock = openat(dir, "supervise/lock", lock_flags, Mode::from_raw_mode(0o644));
+    if lock.as_ref().err() == Some(&Errno::NOENT) {
+        servicedir::prepare(dir).unable("make event and supervise")?;
+        lock = openat(dir, "supervise/lock", lock_flags, Mode::from_raw_mode(0o644));
+    }
+    let lock = lock.unable("open supervise/lock")?;
+    if !lock::try_lock(&lock).unable("lock supervise/lock")? {
+        return Err(Error::new(code::USAGE, "unable to lock supervise/lock: another supervisor is at work"));
+    }
+    let control = open_control(dir)?;
+    Ok((lock, control))
+}
+
+/// Opens `supervise/control` for reading, and for writing so that it never ends. What is there and is no
+/// FIFO gives way to one.
+pub(super) fn open_control(dir: &OwnedFd) -> Result<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let is_fifo = |fd: &OwnedFd| {
+        rustix::fs::fstat(fd).is_ok_and(|st| rustix::fs::FileType::from_raw_mode(st.st_mode).is_fifo())
+    };
+    let mut control = openat(dir, "supervise/control", flags, Mode::empty());
+    if !control.as_ref().is_ok_and(is_fifo) {
+        let _ = unlinkat(dir, "supervise/control", AtFlags::empty());
+        servicedir::prepare(dir).unable("make supervise/control")?;
+        control = openat(dir, "supervise/control", flags, Mode::empty());
+    }
+    control.unable("open supervise/control")
+}
+
+/// Replaces `supervise/status`. On a full disk the old file is written over: 35 bytes that have their place.
+fn write_status(dir: &OwnedFd, status: &Status) -> std::result::Result<(), Errno> {
+    let bytes = status.pack();
+    servicedir::replace(dir, "supervise/status", "supervise/status.new", &bytes).or_else(|refused| {
+        let file = openat(dir, "supervise/status", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|_| refused)?;
+        match rustix::io::pwrite(&file, &bytes, 0) {
+            Ok(n) if n == bytes.len() => Ok(()),
+            _ => Err(refused),
+        }
+    })
+}
+
+/// Appends to `supervise/death_tally`: one write while there is room, the whole file when the oldest record
+/// must go.
+fn append_death(dir: &OwnedFd, death: [u8; tally::RECORD], max: usize) -> std::result::Result<(), Errno> {
+    if max == 0 {
+        return Ok(());
+    }
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let file = openat(dir, tally::FILE, flags, Mode::from_raw_mode(0o666))?;
+    let size = rustix::fs::fstat(&file)?.st_size as usize;
+    if size.is_multiple_of(tally::RECORD) && size / tally::RECORD < max.min(tally::MOST) {
+        return match rustix::io::write(&file, &death)? {
+            tally::RECORD => Ok(()),
+            _ => Err(Errno::NOSPC),
+        };
+    }
+    let old = servicedir::read_file(dir, tally::FILE)?;
+    let new = tally::append(&old, death, max);
+    servicedir::replace(dir, tally::FILE, "supervise/death_tally.new", &new)
+}

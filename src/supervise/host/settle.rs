@@ -1,0 +1,176 @@
+//! What comes after a turn: writing down, answering, letting go, and the timers.
+
+use super::service::{Body, Service};
+use super::{Goal, Host, Id, UNKNOWN_END};
+use crate::process::WaitStatus;
+use crate::supervise::machine::Event;
+use crate::supervise::oneshot;
+use crate::supervise::wire::{Outcome, Reply, Settled};
+use crate::sys::{clock, wait};
+use crate::time::Mono;
+use std::time::Duration;
+
+impl Host {
+    pub(super) fn mark_due(&mut self, id: Id) {
+        if let Some(service) = self.service_mut(id)
+            && !service.due
+        {
+            service.due = true;
+            self.due.push(id);
+        }
+    }
+
+    /// Writes down what has become due, answers who waits, and lets go of what is gone.
+    pub(super) fn write_down_due(&mut self) {
+        while !self.due.is_empty() {
+            let now = clock::now();
+            for id in std::mem::take(&mut self.due) {
+                let journal = &self.journal;
+                let Some(service) = self.services[id as usize].as_deref_mut() else { continue };
+                service.due = false;
+                let failed_for_good = service.events.as_bytes().contains(&b'O');
+                service.write_down(now, journal);
+                self.check_goals(id, failed_for_good);
+                if self.service(id).is_some_and(Service::is_gone) {
+                    self.let_go(id);
+                } else {
+                    self.set_timer(id);
+                }
+            }
+        }
+    }
+
+    /// Answers those who waited for what a longrun now is, or can never be.
+    pub(super) fn check_goals(&mut self, id: Id, failed_for_good: bool) {
+        let Some(service) = self.service_mut(id) else { return };
+        let Body::Longrun(longrun) = &service.body else { return };
+        if service.goals.is_empty() {
+            return;
+        }
+        let status = longrun.machine.status();
+        let notifies = longrun.reader.last().notification_fd.is_some();
+        let is_up = status.is_up() && (status.ready || !notifies);
+        let is_down = status.pid.is_none() && !longrun.machine.is_gone();
+        let verdict = |goal: &Goal| match goal.up {
+            true if is_up => Some(Outcome::Done),
+            true if failed_for_good => Some(Outcome::Failed),
+            true if !status.want_up => Some(Outcome::Overtaken),
+            false if is_down && !status.want_up => Some(Outcome::Done),
+            false if status.want_up => Some(Outcome::Overtaken),
+            _ => None,
+        };
+        let wait = status.wait;
+        let mut answers = Vec::new();
+        service.goals.retain(|goal| match verdict(goal) {
+            Some(outcome) => {
+                answers.push((*goal, outcome));
+                false
+            }
+            None => true,
+        });
+        for (goal, outcome) in answers {
+            self.answer(vec![goal], outcome, wait);
+        }
+    }
+
+    pub(super) fn answer(&mut self, goals: Vec<Goal>, outcome: Outcome, wait: WaitStatus) {
+        for Goal { link, tag, .. } in goals {
+            self.reply(link, &Reply::Settled(Settled { tag, outcome, wait }));
+        }
+    }
+
+    /// A machine has ended.
+    pub(super) fn let_go(&mut self, id: Id) {
+        let Some(service) = self.services[id as usize].take() else { return };
+        self.lives[id as usize] = self.lives[id as usize].wrapping_add(1);
+        self.free.push(id);
+        self.identities.remove(&service.identity);
+        if let Some(at) = service.timer {
+            self.timers.remove(&(at, id));
+        }
+        if let Some((pid, _)) = service.process() {
+            self.by_pid.remove(&pid);
+        }
+        self.journal.release(service.slot);
+        if let Body::Longrun(longrun) = &service.body {
+            let pipe = longrun.pipe.as_ref().map(|(fd, _)| fd);
+            let notify = longrun.notify.as_ref().map(|(fd, _)| fd);
+            [longrun.control.as_ref(), pipe, notify].into_iter().flatten().for_each(|fd| self.unkeep(fd));
+        }
+        self.answer(service.goals.clone(), Outcome::Failed, service.status().wait);
+        let current = self.names.get(&service.name) == Some(&id);
+        if current {
+            self.names.remove(&service.name);
+        }
+        if !service.is_logger()
+            && let Some(logger) = self.names.get(&*format!("{}/log", service.name)).copied()
+        {
+            self.close_pipe_if_over(logger);
+        }
+        // As svscan does with a supervisor that ended: while its directory is there it is begun again.
+        if current && service.listed && !self.single && self.finishing.is_none() {
+            let at = service.began.after(Duration::from_secs(1));
+            self.defer(service.name.into(), at, Duration::from_secs(1), String::new());
+        }
+    }
+
+    pub(super) fn set_timer(&mut self, id: Id) {
+        let Some(service) = self.services[id as usize].as_deref_mut() else { return };
+        let at = service.deadline();
+        if at != service.timer {
+            if let Some(old) = service.timer {
+                self.timers.remove(&(old, id));
+            }
+            if let Some(new) = at {
+                self.timers.insert((new, id));
+            }
+            service.timer = at;
+        }
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Mono> {
+        let deferred = self.deferred.iter().map(|d| d.at).min();
+        let timer = self.timers.first().map(|(at, _)| *at);
+        [deferred, timer].into_iter().flatten().min()
+    }
+
+    pub(super) fn run_timers(&mut self) {
+        let now = clock::mono();
+        while let Some((at, id)) = self.timers.first().copied().filter(|(at, _)| *at <= now) {
+            self.timers.remove(&(at, id));
+            let Some(service) = self.service_mut(id) else { continue };
+            service.timer = None;
+            if service.rewrite_at.is_some_and(|at| at <= now) {
+                service.rewrite_at = None;
+                self.mark_due(id);
+            }
+            self.give_up_on_status(id, now);
+            match self.service(id).map(|s| &s.body) {
+                Some(Body::Longrun(_)) => self.feed(id, Event::Timeout),
+                Some(Body::Oneshot(_)) => self.feed_oneshot(id, oneshot::Event::Timeout),
+                None => {}
+            }
+        }
+        let waiting = std::mem::take(&mut self.deferred);
+        let (ready, rest) = waiting.into_iter().partition(|d| d.at <= now);
+        self.deferred = rest;
+        for deferred in ready {
+            self.try_add(deferred.name, deferred.pause, deferred.said);
+        }
+    }
+
+    /// An adopted process is dead and nobody has told how: go on without knowing.
+    pub(super) fn give_up_on_status(&mut self, id: Id, now: Mono) {
+        let Some(service) = self.service(id) else { return };
+        let overdue = service.adopted.as_ref().and_then(|a| a.dead_since).is_some_and(|at| at <= now);
+        if let (true, Some((pid, _))) = (overdue, service.process()) {
+            let known = service.adopted.as_ref().and_then(|a| a.pidfd.as_ref()).and_then(wait::pidfd_exit);
+            if known.is_none() {
+                service.warn(format_args!(
+                    "process {pid} ended and nobody can tell how: recording {UNKNOWN_END}"
+                ));
+            }
+            self.died(id, pid, known.unwrap_or(UNKNOWN_END));
+        }
+    }
+}

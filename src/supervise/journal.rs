@@ -1,0 +1,518 @@
+//! The memory of a supervisor that survives it.
+//!
+//! Everything that a machine is, and everything that has been decided and not yet done, lies in a file
+//! mapped shared: `.s6-svscan/journal`, or `supervise/journal` for a supervisor of one service. A store to
+//! it is in the page cache at once, so `kill -9` at any instant takes nothing back; the successor maps the
+//! same file and goes on. It is no log and needs no sync: it describes processes, and they do not outlive
+//! the machine either.
+//!
+//! Three inboxes close the windows between taking something from the kernel and remembering it. The kernel
+//! writes straight into them:
+//!
+//! - *reaped*: `waitid` puts the dead child's pid and status here before the call returns;
+//! - *record*: a record read from the reaper's pipe;
+//! - *input*: command bytes and readiness bytes, read from their FIFO.
+//!
+//! And each slot has the cell into which `clone` writes the pid of a child before the child runs.
+//!
+//! What is remembered of a service is stored twice and a word says which copy counts, so that a copy that
+//! was only half written when we were killed is never looked at.
+//!
+//! ```text
+//! page 0         header: magic, layout, then the inboxes
+//! 4096 + k·40960 64 slots of 640 bytes:
+//!   word   0     0 free, 1 longrun, 2 oneshot
+//!          1     which copy counts
+//!          2     device (2 words), inode (2 words) of the directory
+//!          6     pid of the child being made, written by the kernel
+//!          7     1 while a child is being made
+//!          8     when, in nanoseconds since boot (2 words)
+//!         10     flags of the supervisor
+//!         11     length of the name, then 64 words of it
+//!         76     copy 0, 114 copy 1: machine (28), flags, events (5), death (4)
+//! ```
+
+use super::machine::{Events, MOST_EVENTS, SAVED_WORDS};
+use crate::scan::{Identity, reaper};
+use crate::servicedir::tally;
+use crate::sys::map::{Shared, read_into};
+use crate::sys::wait::{self, Dead, INBOX_WORDS};
+use crate::sys::{Errno, clock};
+use rustix::fs::{Mode, OFlags, fstat, openat};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicU32, Ordering, fence};
+
+/// "per" and the number of the layout. Another layout is not read: its services are then taken over by what
+/// their status files say.
+const MAGIC: u32 = u32::from_be_bytes(*b"per\x01");
+
+const HEADER_BYTES: usize = 4096;
+const SLOT_WORDS: usize = 160;
+const SLOTS_PER_CHUNK: usize = 64;
+const CHUNK_BYTES: usize = SLOT_WORDS * 4 * SLOTS_PER_CHUNK;
+
+/// The longest name that is kept; longer ones are cut at the end, which only shows in messages.
+pub const NAME_BYTES: usize = 256;
+
+const REAPED: usize = 32;
+const RECORD: usize = REAPED + INBOX_WORDS;
+const INPUT: usize = RECORD + 2;
+const INPUT_WORDS: usize = 16;
+
+const COPY: usize = 76;
+const COPY_WORDS: usize = 38;
+
+const fn copy_at(which: u32) -> usize {
+    COPY + which as usize * COPY_WORDS
+}
+
+/// Which slot.
+pub type SlotId = u32;
+
+/// What a slot is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A service that is kept up.
+    Longrun,
+    /// One that is run when somebody asks.
+    Oneshot,
+}
+
+/// Where bytes in the input inbox came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// `supervise/control`
+    Control,
+    /// The notification FIFO.
+    Notification,
+}
+
+/// What is remembered of a service: its machine, and what has been decided and not yet done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// `Machine::save` or `Oneshot::save`.
+    pub machine: [u32; SAVED_WORDS],
+    /// Free for the supervisor.
+    pub flags: u32,
+    /// Events not yet sent.
+    pub events: Events,
+    /// A death not yet in the tally.
+    pub death: Option<[u8; tally::RECORD]>,
+}
+
+/// A child that was being made when somebody was killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Birth {
+    /// It, if it came to that.
+    pub pid: Option<crate::process::Pid>,
+    /// When, in nanoseconds since boot.
+    pub boot: u64,
+}
+
+/// The journal.
+pub struct Journal {
+    header: Shared,
+    chunks: Vec<Shared>,
+    file: Option<OwnedFd>,
+    free: Vec<SlotId>,
+}
+
+impl Journal {
+    /// Opens the journal `name` in `dir`, or begins a new one. When there can be no file the journal is
+    /// memory only, and the error says why: all works, but a successor will know less.
+    pub fn open(dir: impl AsFd, name: &str) -> Result<(Journal, Option<Errno>), Errno> {
+        match Journal::open_file(dir, name) {
+            Ok(journal) => Ok((journal, None)),
+            Err(e) => Ok((Journal::anonymous()?, Some(e))),
+        }
+    }
+
+    fn anonymous() -> Result<Journal, Errno> {
+        let header = Shared::anonymous(HEADER_BYTES)?;
+        Ok(Journal { header, chunks: Vec::new(), file: None, free: Vec::new() })
+    }
+
+    fn open_file(dir: impl AsFd, name: &str) -> Result<Journal, Errno> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let mut file = openat(&dir, name, flags, Mode::from_raw_mode(0o600))?;
+        let mut header = Shared::file(&file, 0, HEADER_BYTES)?;
+        let known = header[0].load(Ordering::Relaxed);
+        if known != 0 && known != MAGIC {
+            rustix::fs::unlinkat(&dir, name, rustix::fs::AtFlags::empty())?;
+            file = openat(&dir, name, flags, Mode::from_raw_mode(0o600))?;
+            header = Shared::file(&file, 0, HEADER_BYTES)?;
+        }
+        header[0].store(MAGIC, Ordering::Relaxed);
+        let bytes = fstat(&file)?.st_size as usize;
+        let whole = bytes.saturating_sub(HEADER_BYTES) / CHUNK_BYTES;
+        let mut journal = Journal { header, chunks: Vec::new(), file: Some(file), free: Vec::new() };
+        for _ in 0..whole {
+            journal.grow()?;
+        }
+        journal.free.clear();
+        for id in (0..(whole * SLOTS_PER_CHUNK) as SlotId).rev() {
+            if journal.kind(id).is_none() {
+                journal.free.push(id);
+            }
+        }
+        Ok(journal)
+    }
+
+    /// Maps one more chunk and puts its slots on the free list.
+    fn grow(&mut self) -> Result<(), Errno> {
+        let index = self.chunks.len();
+        let offset = HEADER_BYTES + index * CHUNK_BYTES;
+        let chunk = match &self.file {
+            Some(file) => Shared::file(file, offset as u64, CHUNK_BYTES)?,
+            None => Shared::anonymous(CHUNK_BYTES)?,
+        };
+        self.chunks.push(chunk);
+        let first = (index * SLOTS_PER_CHUNK) as SlotId;
+        self.free.extend((first..first + SLOTS_PER_CHUNK as SlotId).rev());
+        Ok(())
+    }
+
+    fn slot(&self, id: SlotId) -> &[AtomicU32] {
+        let (chunk, at) = (id as usize / SLOTS_PER_CHUNK, id as usize % SLOTS_PER_CHUNK * SLOT_WORDS);
+        &self.chunks[chunk][at..at + SLOT_WORDS]
+    }
+
+    /// All slots in use.
+    pub fn used(&self) -> Vec<SlotId> {
+        let all = (self.chunks.len() * SLOTS_PER_CHUNK) as SlotId;
+        (0..all).filter(|id| self.kind(*id).is_some()).collect()
+    }
+
+    /// Takes a slot for a service of which nothing is remembered yet. It counts from the first
+    /// [`remember`](Self::remember) on.
+    pub fn take(&mut self, identity: Identity, name: &str) -> Result<SlotId, Errno> {
+        if self.free.is_empty() {
+            self.grow()?;
+        }
+        let id = self.free.pop().ok_or(Errno::NOSPC)?;
+        let slot = self.slot(id);
+        slot.iter().for_each(|word| word.store(0, Ordering::Relaxed));
+        store_u64(&slot[2..4], identity.device);
+        store_u64(&slot[4..6], identity.inode);
+        let bytes = &name.as_bytes()[..name.len().min(NAME_BYTES)];
+        slot[11].store(bytes.len() as u32, Ordering::Relaxed);
+        store_bytes(&slot[12..COPY], bytes);
+        Ok(id)
+    }
+
+    /// Gives a slot back: there is nothing to remember any more.
+    pub fn release(&mut self, id: SlotId) {
+        self.slot(id)[0].store(0, Ordering::Release);
+        self.free.push(id);
+    }
+
+    /// What the slot is of; `None` if it is free.
+    pub fn kind(&self, id: SlotId) -> Option<Kind> {
+        match self.slot(id)[0].load(Ordering::Acquire) {
+            1 => Some(Kind::Longrun),
+            2 => Some(Kind::Oneshot),
+            _ => None,
+        }
+    }
+
+    /// The directory it is of.
+    pub fn identity(&self, id: SlotId) -> Identity {
+        let slot = self.slot(id);
+        Identity { device: load_u64(&slot[2..4]), inode: load_u64(&slot[4..6]) }
+    }
+
+    /// The name it was given.
+    pub fn name(&self, id: SlotId) -> String {
+        let slot = self.slot(id);
+        let len = (slot[11].load(Ordering::Relaxed) as usize).min(NAME_BYTES);
+        String::from_utf8_lossy(&load_bytes(&slot[12..COPY], len)).into_owned()
+    }
+
+    /// Remembers what a service is now, and that any child that was being made is part of it.
+    pub fn remember(&self, id: SlotId, kind: Kind, memory: &Memory) {
+        let slot = self.slot(id);
+        let which = (slot[1].load(Ordering::Relaxed) ^ 1) & 1;
+        let copy = &slot[copy_at(which)..copy_at(which) + COPY_WORDS];
+        for (cell, word) in copy.iter().zip(memory.machine) {
+            cell.store(word, Ordering::Relaxed);
+        }
+        copy[28].store(memory.flags, Ordering::Relaxed);
+        let events = memory.events.as_bytes();
+        copy[29].store(events.len() as u32, Ordering::Relaxed);
+        store_bytes(&copy[30..34], events);
+        match &memory.death {
+            None => copy[37].store(0, Ordering::Relaxed),
+            Some(record) => {
+                store_bytes(&copy[34..38], record);
+                // The record's last two bytes share the word with a mark that there is one.
+                let word = copy[37].load(Ordering::Relaxed);
+                copy[37].store(word | 0x8000_0000, Ordering::Relaxed);
+            }
+        }
+        slot[1].store(which, Ordering::Release);
+        slot[7].store(0, Ordering::Release);
+        slot[0].store(if kind == Kind::Longrun { 1 } else { 2 }, Ordering::Release);
+    }
+
+    /// What was remembered last.
+    pub fn recall(&self, id: SlotId) -> Memory {
+        let slot = self.slot(id);
+        let which = slot[1].load(Ordering::Acquire) & 1;
+        let copy = &slot[copy_at(which)..copy_at(which) + COPY_WORDS];
+        let mut memory = Memory::default();
+        for (word, cell) in memory.machine.iter_mut().zip(copy) {
+            *word = cell.load(Ordering::Relaxed);
+        }
+        memory.flags = copy[28].load(Ordering::Relaxed);
+        let len = (copy[29].load(Ordering::Relaxed) as usize).min(MOST_EVENTS);
+        memory.events.push(&load_bytes(&copy[30..34], len));
+        if copy[37].load(Ordering::Relaxed) & 0x8000_0000 != 0 {
+            let bytes = load_bytes(&copy[34..38], tally::RECORD);
+            memory.death = Some(bytes.try_into().expect("14 bytes"));
+        }
+        memory
+    }
+
+    /// Announces that a child will be made, and returns the cell in which the kernel shall put its pid. The
+    /// next [`remember`](Self::remember) ends this.
+    pub fn birth(&self, id: SlotId) -> (&AtomicU32, u64) {
+        let slot = self.slot(id);
+        let boot = clock::boot();
+        slot[6].store(0, Ordering::Relaxed);
+        store_u64(&slot[8..10], boot);
+        slot[7].store(1, Ordering::Release);
+        (&slot[6], boot)
+    }
+
+    /// The child that was being made when our predecessor was killed.
+    pub fn unfinished_birth(&self, id: SlotId) -> Option<Birth> {
+        let slot = self.slot(id);
+        (slot[7].load(Ordering::Acquire) != 0).then(|| Birth {
+            pid: i32::try_from(slot[6].load(Ordering::Relaxed)).ok().and_then(crate::process::Pid::from_raw),
+            boot: load_u64(&slot[8..10]),
+        })
+    }
+
+    fn reaped_cells(&self) -> &[AtomicU32; INBOX_WORDS] {
+        self.header[REAPED..REAPED + INBOX_WORDS].try_into().expect("as many words")
+    }
+
+    /// Reaps one child. Say [`reaped_done`](Self::reaped_done) when its machine knows.
+    pub fn reap(&self) -> Option<Dead> {
+        wait::reap_into(self.reaped_cells())
+    }
+
+    /// The child that was reaped when our predecessor was killed.
+    pub fn unfinished_reap(&self) -> Option<Dead> {
+        wait::inbox(self.reaped_cells())
+    }
+
+    /// The reaped child has been dealt with.
+    pub fn reaped_done(&self) {
+        wait::clear(self.reaped_cells());
+    }
+
+    /// Reads one record of the reaper's pipe. Say [`record_done`](Self::record_done) when it is dealt with.
+    pub fn read_record(&self, pipe: impl AsFd) -> Option<Dead> {
+        let cells = &self.header[RECORD..RECORD + 2];
+        cells[0].store(0, Ordering::Relaxed);
+        match read_into(pipe, cells) {
+            Ok(8) => self.unfinished_record(),
+            _ => None,
+        }
+    }
+
+    /// The record that was read when our predecessor was killed.
+    pub fn unfinished_record(&self) -> Option<Dead> {
+        let cells = &self.header[RECORD..RECORD + 2];
+        reaper::decode([cells[0].load(Ordering::Relaxed), cells[1].load(Ordering::Relaxed)])
+    }
+
+    /// The record has been dealt with.
+    pub fn record_done(&self) {
+        self.header[RECORD].store(0, Ordering::Relaxed);
+    }
+
+    /// Reads input for a service: at most 64 bytes, 0 if there are none. Bytes that are dealt with are
+    /// crossed out; say [`input_done`](Self::input_done) at the end.
+    pub fn read_input(&self, id: SlotId, source: Source, fd: impl AsFd) -> usize {
+        let cells = &self.header[INPUT..INPUT + 1 + INPUT_WORDS];
+        cells.iter().for_each(|cell| cell.store(0, Ordering::Relaxed));
+        let mark = (id + 1) << 1 | (source == Source::Notification) as u32;
+        cells[0].store(mark, Ordering::Relaxed);
+        fence(Ordering::Release);
+        read_into(fd, &cells[1..]).unwrap_or(0)
+    }
+
+    /// Byte `index` of the input.
+    pub fn input_byte(&self, index: usize) -> u8 {
+        let word = self.header[INPUT + 1 + index / 4].load(Ordering::Relaxed);
+        word.to_ne_bytes()[index % 4]
+    }
+
+    /// Byte `index` has been dealt with: a successor reads 0 in its place, which is no command.
+    pub fn cross_out(&self, index: usize) {
+        let cell = &self.header[INPUT + 1 + index / 4];
+        let mut bytes = cell.load(Ordering::Relaxed).to_ne_bytes();
+        bytes[index % 4] = 0;
+        cell.store(u32::from_ne_bytes(bytes), Ordering::Relaxed);
+    }
+
+    /// The input that was being dealt with when our predecessor was killed.
+    pub fn unfinished_input(&self) -> Option<(SlotId, Source)> {
+        let mark = self.header[INPUT].load(Ordering::Relaxed);
+        let source = if mark & 1 != 0 { Source::Notification } else { Source::Control };
+        (mark > 1).then(|| ((mark >> 1) - 1, source))
+    }
+
+    /// The input has been dealt with.
+    pub fn input_done(&self) {
+        self.header[INPUT].store(0, Ordering::Relaxed);
+    }
+}
+
+/// The most bytes that one [`Journal::read_input`] brings.
+pub const INPUT_BYTES: usize = INPUT_WORDS * 4;
+
+fn store_u64(cells: &[AtomicU32], n: u64) {
+    cells[0].store(n as u32, Ordering::Relaxed);
+    cells[1].store((n >> 32) as u32, Ordering::Relaxed);
+}
+
+fn load_u64(cells: &[AtomicU32]) -> u64 {
+    cells[0].load(Ordering::Relaxed) as u64 | (cells[1].load(Ordering::Relaxed) as u64) << 32
+}
+
+fn store_bytes(cells: &[AtomicU32], bytes: &[u8]) {
+    for (cell, chunk) in cells.iter().zip(bytes.chunks(4)) {
+        let mut word = [0; 4];
+        word[..chunk.len()].copy_from_slice(chunk);
+        cell.store(u32::from_le_bytes(word), Ordering::Relaxed);
+    }
+}
+
+fn load_bytes(cells: &[AtomicU32], len: usize) -> Vec<u8> {
+    let mut bytes: Vec<u8> =
+        cells.iter().take(len.div_ceil(4)).flat_map(|c| c.load(Ordering::Relaxed).to_le_bytes()).collect();
+    bytes.truncate(len);
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::fs::CWD;
+
+    struct Scratch(std::path::PathBuf);
+
+    impl Scratch {
+        fn new(name: &str) -> Scratch {
+            let path = std::env::temp_dir().join(format!("perennial-{name}-{}", std::process::id()));
+            let _ = std::fs::remove_file(&path);
+            Scratch(path)
+        }
+
+        fn open(&self) -> Journal {
+            let (journal, why) = Journal::open(CWD, self.0.to_str().unwrap()).unwrap();
+            assert_eq!(why, None);
+            journal
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_file(&self.0);
+        }
+    }
+
+    fn identity(n: u64) -> Identity {
+        Identity { device: 1 << 40 | n, inode: u64::MAX - n }
+    }
+
+    fn memory(n: u32) -> Memory {
+        let mut events = Events::default();
+        events.push(b"dDu");
+        Memory {
+            machine: std::array::from_fn(|i| n * 1000 + i as u32),
+            flags: n,
+            events,
+            death: n.is_multiple_of(2).then_some([n as u8; tally::RECORD]),
+        }
+    }
+
+    #[test]
+    fn a_successor_recalls_everything() {
+        let scratch = Scratch::new("journal");
+        let mut journal = scratch.open();
+        let mut ids = Vec::new();
+        for n in 0..200u32 {
+            let id = journal.take(identity(n.into()), &format!("service-{n}")).unwrap();
+            journal.remember(id, Kind::Longrun, &memory(n));
+            journal.remember(id, if n % 3 == 0 { Kind::Oneshot } else { Kind::Longrun }, &memory(n + 1));
+            ids.push(id);
+        }
+        journal.release(ids[7]);
+        drop(journal);
+        let mut journal = scratch.open();
+        assert_eq!(journal.used().len(), 199);
+        for (n, id) in ids.iter().enumerate().filter(|(n, _)| *n != 7) {
+            assert_eq!(journal.recall(*id), memory(n as u32 + 1));
+            assert_eq!(journal.identity(*id), identity(n as u64));
+            assert_eq!(journal.name(*id), format!("service-{n}"));
+            assert_eq!(journal.kind(*id) == Some(Kind::Oneshot), n % 3 == 0);
+            assert_eq!(journal.unfinished_birth(*id), None);
+        }
+        assert_eq!(journal.take(identity(7), "again"), Ok(ids[7]));
+    }
+
+    #[test]
+    fn a_birth_is_unfinished_until_it_is_remembered() {
+        let scratch = Scratch::new("birth");
+        let mut journal = scratch.open();
+        let id = journal.take(identity(1), "x").unwrap();
+        journal.remember(id, Kind::Longrun, &memory(1));
+        let (cell, boot) = journal.birth(id);
+        assert_eq!(journal.unfinished_birth(id), Some(Birth { pid: None, boot }));
+        cell.store(77, Ordering::Relaxed);
+        let journal = scratch.open();
+        assert_eq!(
+            journal.unfinished_birth(id),
+            Some(Birth { pid: crate::process::Pid::from_raw(77), boot })
+        );
+        journal.remember(id, Kind::Longrun, &memory(2));
+        assert_eq!(journal.unfinished_birth(id), None);
+    }
+
+    #[test]
+    fn input_is_there_for_the_successor_less_what_was_crossed_out() {
+        let scratch = Scratch::new("input");
+        let mut journal = scratch.open();
+        let id = journal.take(identity(1), "x").unwrap();
+        let (reader, writer) = rustix::pipe::pipe().unwrap();
+        rustix::io::write(&writer, b"tdu").unwrap();
+        assert_eq!(journal.read_input(id, Source::Control, &reader), 3);
+        journal.cross_out(0);
+        let journal = scratch.open();
+        assert_eq!(journal.unfinished_input(), Some((id, Source::Control)));
+        let bytes: Vec<u8> = (0..4).map(|i| journal.input_byte(i)).collect();
+        assert_eq!(bytes, *b"\0du\0");
+        journal.input_done();
+        assert_eq!(journal.unfinished_input(), None);
+    }
+
+    #[test]
+    fn a_file_of_another_layout_is_begun_anew() {
+        let scratch = Scratch::new("layout");
+        std::fs::write(&scratch.0, vec![7u8; 100_000]).unwrap();
+        assert_eq!(scratch.open().used(), []);
+    }
+
+    #[test]
+    fn without_a_file_it_works_and_says_so() {
+        let (mut journal, why) = Journal::open(CWD, "/proc/no-such-directory/journal").unwrap();
+        assert!(why.is_some());
+        let id = journal.take(identity(3), "x").unwrap();
+        journal.remember(id, Kind::Longrun, &memory(4));
+        assert_eq!(journal.recall(id), memory(4));
+    }
+}

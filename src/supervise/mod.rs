@@ -1,0 +1,17 @@
+//! The state machines of services, and the process that runs them.
+//!
+//! - [`machine`]: one service, pure; [`oneshot`]: one oneshot, pure.
+//! - [`journal`]: the memory that survives the process.
+//! - [`wire`]: what svscan and rc say to it.
+//! - [`host`]: the process around them.
+
+pub mod host;
+pub mod journal;
+pub mod machine;
+pub mod oneshot;
+pub mod wire;
+
+pub use host::{Mode, run};
+
+/// The number under which an executed supervisor of many finds its listening socket.
+pub const LISTEN_FD: i32 = 3;

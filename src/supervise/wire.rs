@@ -1,0 +1,342 @@
+//! What programs of ours say to a supervisor of many services, and what it answers.
+//!
+//! The socket is `.s6-svscan/socket`: local, whole messages. svscan says which entries of its directory are
+//! services; rc asks for oneshots to be run and for services to be up or down, and hears when they are. The
+//! files of a service directory stay what s6's clients use; nothing that they can do needs this.
+//!
+//! A message is one byte that says what it is, then its fields: numbers of 32 bits in native byte order, one
+//! text at the end, or texts separated by NUL.
+#![forbid(unsafe_code)]
+
+use super::oneshot::Script;
+use crate::process::WaitStatus;
+use std::time::Duration;
+
+/// Where the socket is, relative to the scan directory.
+pub const SOCKET: &str = ".s6-svscan/socket";
+
+/// Names of one [`Request::Add`] are sent in messages of about this many bytes.
+pub const BATCH_BYTES: usize = 4000;
+
+/// How all supervision is to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finish {
+    /// Services are stopped; loggers see the end of their input and end by themselves.
+    Stop,
+    /// Services and loggers are stopped.
+    StopAll,
+    /// Everything is left as it is.
+    Abandon,
+}
+
+/// What a supervisor is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// svscan is here. Two descriptors come with it: the socket to the keeper and the reaper's pipe.
+    Hello,
+    /// A complete list of entries begins.
+    Begin,
+    /// It is complete: services that were not in it are gone from the directory.
+    End,
+    /// These entries are there.
+    Add(Vec<String>),
+    /// These are not there any more.
+    Gone(Vec<String>),
+    /// Look after what may have been damaged, and try again what could not be done.
+    Check,
+    /// End the supervision of what is gone from the directory; with `true` of loggers as of services.
+    Prune(bool),
+    /// End all supervision.
+    Finish(Finish),
+    /// Run a script of the oneshot whose directory is `path`, and say when that is done.
+    Ask {
+        /// Comes back with the answer.
+        tag: u32,
+        /// Which script.
+        script: Script,
+        /// Its time.
+        limit: Option<Duration>,
+        /// The directory.
+        path: String,
+    },
+    /// Nobody needs the script any longer that runs for the oneshot `path`.
+    Cancel(String),
+    /// Forget the oneshot `path`.
+    Forget(String),
+    /// What is up, what is down? Answered by [`Reply::States`] with all services and oneshots, as many as
+    /// it takes, then [`Reply::StatesEnd`].
+    States,
+    /// Want the service `name` up or down, and say when it is (ready, if it can tell).
+    Bring {
+        /// Comes back with the answer.
+        tag: u32,
+        /// Up, or down.
+        up: bool,
+        /// Its name in the scan directory.
+        name: String,
+    },
+}
+
+/// What a service is, as far as bringing it up or down is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Down, and not on its way up.
+    Down,
+    /// Up, and ready if it can say so.
+    Up,
+    /// Between the two, or not as it is wanted: a step must be made either way.
+    Between,
+}
+
+/// What a supervisor answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// A request is settled.
+    Settled(Settled),
+    /// What some of the services are, by name, or by path for oneshots.
+    States(Vec<(String, Standing)>),
+    /// That was all of them.
+    StatesEnd,
+}
+
+/// A request that is settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// The tag of the request.
+    pub tag: u32,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// How the process ended that decided it, if one did.
+    pub wait: WaitStatus,
+}
+
+/// What came of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is as asked.
+    Done = 0,
+    /// It failed.
+    Failed = 1,
+    /// Its time was up.
+    TimedOut = 2,
+    /// There is no such service.
+    Unknown = 3,
+    /// Somebody wanted the opposite meanwhile.
+    Overtaken = 4,
+}
+
+impl Request {
+    /// As a message.
+    pub fn encode(&self) -> Vec<u8> {
+        match self {
+            Request::Hello => vec![b'K'],
+            Request::Begin => vec![b'['],
+            Request::End => vec![b']'],
+            Request::Add(names) => texts(b'+', names),
+            Request::Gone(names) => texts(b'-', names),
+            Request::Check => vec![b'!'],
+            Request::Prune(all) => vec![if *all { b'N' } else { b'n' }],
+            Request::Finish(how) => vec![match how {
+                Finish::Stop => b't',
+                Finish::StopAll => b'q',
+                Finish::Abandon => b'b',
+            }],
+            Request::Ask { tag, script, limit, path } => {
+                let op = if *script == Script::Up { b'U' } else { b'D' };
+                let millis = limit.map_or(0, |d| (d.as_millis() as u32).max(1));
+                numbers(op, &[*tag, millis], path)
+            }
+            Request::Cancel(path) => numbers(b'c', &[], path),
+            Request::Forget(path) => numbers(b'f', &[], path),
+            Request::States => vec![b's'],
+            Request::Bring { tag, up, name } => numbers(if *up { b'u' } else { b'd' }, &[*tag], name),
+        }
+    }
+
+    /// From a message; `None` if it is none.
+    pub fn decode(message: &[u8]) -> Option<Request> {
+        let (op, rest) = message.split_first()?;
+        let text = |at: usize| Some(std::str::from_utf8(rest.get(at..)?).ok()?.to_owned());
+        let number = |at: usize| Some(u32::from_ne_bytes(rest.get(at..at + 4)?.try_into().ok()?));
+        Some(match op {
+            b'K' => Request::Hello,
+            b'[' => Request::Begin,
+            b']' => Request::End,
+            b'+' => Request::Add(split(&text(0)?)),
+            b'-' => Request::Gone(split(&text(0)?)),
+            b'!' => Request::Check,
+            b'n' => Request::Prune(false),
+            b'N' => Request::Prune(true),
+            b't' => Request::Finish(Finish::Stop),
+            b'q' => Request::Finish(Finish::StopAll),
+            b'b' => Request::Finish(Finish::Abandon),
+            b'U' | b'D' => Request::Ask {
+                tag: number(0)?,
+                script: if *op == b'U' { Script::Up } else { Script::Down },
+                limit: Some(number(4)?).filter(|ms| *ms > 0).map(|ms| Duration::from_millis(ms.into())),
+                path: text(8)?,
+            },
+            b'c' => Request::Cancel(text(0)?),
+            b'f' => Request::Forget(text(0)?),
+            b's' => Request::States,
+            b'u' | b'd' => Request::Bring { tag: number(0)?, up: *op == b'u', name: text(4)? },
+            _ => return None,
+        })
+    }
+}
+
+impl Reply {
+    /// As a message.
+    pub fn encode(&self) -> Vec<u8> {
+        match self {
+            Reply::Settled(s) => numbers(b'=', &[s.tag, s.outcome as u32, s.wait.0.into()], ""),
+            Reply::States(list) => {
+                let lines: Vec<String> = list
+                    .iter()
+                    .map(|(name, standing)| match standing {
+                        Standing::Down => format!("d{name}"),
+                        Standing::Up => format!("u{name}"),
+                        Standing::Between => format!("b{name}"),
+                    })
+                    .collect();
+                texts(b'i', &lines)
+            }
+            Reply::StatesEnd => vec![b'.'],
+        }
+    }
+
+    /// From a message; `None` if it is none.
+    pub fn decode(message: &[u8]) -> Option<Reply> {
+        let (op, rest) = message.split_first()?;
+        let number = |at: usize| Some(u32::from_ne_bytes(rest.get(at..at + 4)?.try_into().ok()?));
+        Some(match op {
+            b'=' => Reply::Settled(Settled {
+                tag: number(0)?,
+                outcome: Outcome::from_number(number(4)?)?,
+                wait: WaitStatus(number(8)? as u16),
+            }),
+            b'i' => {
+                let standing = |line: String| {
+                    let (letter, name) = line.split_at_checked(1)?;
+                    let standing = match letter {
+                        "d" => Standing::Down,
+                        "u" => Standing::Up,
+                        "b" => Standing::Between,
+                        _ => return None,
+                    };
+                    Some((name.to_owned(), standing))
+                };
+                let text = std::str::from_utf8(rest).ok()?;
+                Reply::States(split(text).into_iter().map(standing).collect::<Option<Vec<_>>>()?)
+            }
+            b'.' => Reply::StatesEnd,
+            _ => return None,
+        })
+    }
+}
+
+impl Outcome {
+    fn from_number(n: u32) -> Option<Outcome> {
+        [Outcome::Done, Outcome::Failed, Outcome::TimedOut, Outcome::Unknown, Outcome::Overtaken]
+            .into_iter()
+            .find(|outcome| *outcome as u32 == n)
+    }
+}
+
+/// Cuts a list of names into requests that fit a message each.
+pub fn batches(names: Vec<String>, request: fn(Vec<String>) -> Request) -> Vec<Request> {
+    chunks(names, String::len).into_iter().map(request).collect()
+}
+
+/// Cuts a list into parts of about [`BATCH_BYTES`].
+pub fn chunks<T>(items: Vec<T>, bytes: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
+    let mut out = Vec::new();
+    let (mut chunk, mut size) = (Vec::new(), 0);
+    for item in items {
+        size += bytes(&item) + 2;
+        chunk.push(item);
+        if size > BATCH_BYTES {
+            out.push(std::mem::take(&mut chunk));
+            size = 0;
+        }
+    }
+    if !chunk.is_empty() {
+        out.push(chunk);
+    }
+    out
+}
+
+fn numbers(op: u8, numbers: &[u32], text: &str) -> Vec<u8> {
+    let mut out = vec![op];
+    numbers.iter().for_each(|n| out.extend(n.to_ne_bytes()));
+    out.extend(text.as_bytes());
+    out
+}
+
+fn texts(op: u8, texts: &[String]) -> Vec<u8> {
+    numbers(op, &[], &texts.join("\0"))
+}
+
+fn split(text: &str) -> Vec<String> {
+    text.split('\0').filter(|name| !name.is_empty()).map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn round_trip() {
+        let limit = Some(Duration::from_millis(1500));
+        for request in [
+            Request::Hello,
+            Request::Begin,
+            Request::End,
+            Request::Add(vec!["a".into(), "b/log".into()]),
+            Request::Gone(vec!["a".into()]),
+            Request::Check,
+            Request::Prune(true),
+            Request::Prune(false),
+            Request::Finish(Finish::Stop),
+            Request::Finish(Finish::StopAll),
+            Request::Finish(Finish::Abandon),
+            Request::Ask { tag: 7, script: Script::Up, limit, path: "/run/x".into() },
+            Request::Ask { tag: 7, script: Script::Down, limit: None, path: "/run/x".into() },
+            Request::Cancel("/run/x".into()),
+            Request::Forget("/run/x".into()),
+            Request::States,
+            Request::Bring { tag: 9, up: true, name: "web".into() },
+            Request::Bring { tag: 9, up: false, name: "web".into() },
+        ] {
+            assert_eq!(Request::decode(&request.encode()), Some(request));
+        }
+        for reply in [
+            Reply::Settled(Settled { tag: 3, outcome: Outcome::TimedOut, wait: WaitStatus(15) }),
+            Reply::States(vec![("web".into(), Standing::Between), ("/run/x".into(), Standing::Up)]),
+            Reply::StatesEnd,
+        ] {
+            assert_eq!(Reply::decode(&reply.encode()), Some(reply));
+        }
+    }
+
+    #[test]
+    fn batches_fit_messages_and_lose_nothing() {
+        let names: Vec<String> = (0..1000).map(|n| format!("service-{n}")).collect();
+        let requests = batches(names.clone(), Request::Add);
+        assert!(requests.iter().all(|r| r.encode().len() <= crate::sys::socket::MAX_MESSAGE));
+        let back: Vec<String> = requests
+            .into_iter()
+            .flat_map(|r| if let Request::Add(names) = r { names } else { Vec::new() })
+            .collect();
+        assert_eq!(back, names);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_without_harm(bytes: Vec<u8>) {
+            let _ = Request::decode(&bytes);
+            let _ = Reply::decode(&bytes);
+        }
+    }
+}
