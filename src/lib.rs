@@ -12,15 +12,19 @@
 //! - [`supervise`]: the machine of one service, pure, and the process that runs many of them.
 //! - [`instance`]: instances of a service, made from a template.
 //! - [`scan`]: a scan directory's listing → who comes, who goes, pure; and its loop.
+//! - [`execline`]: the lexer of oneshot scripts.
+//! - [`rc`]: service definitions → graph → plan, pure; and the engine that carries a plan out.
 //! - [`report`]: tables and JSON.
 
 pub mod accounts;
 pub mod chainload;
 pub mod cli;
 pub mod diag;
+pub mod execline;
 pub mod files;
 pub mod instance;
 pub mod process;
+pub mod rc;
 pub mod report;
 pub mod scan;
 pub mod servicedir;

@@ -1,0 +1,398 @@
+//! Carries a plan out: asks the supervisor for each step that is next and hears how it went.
+//!
+//! The engine decides nothing twice and remembers nothing: what is up and what is down is asked of the
+//! supervisor when a change begins. So an `rc` that is killed leaves steps that go on to their end, and the
+//! next one starts from what is.
+
+use super::graph::Index;
+use super::live::Live;
+use super::plan::{Fate, Plan};
+use crate::diag::{Error, Result, Unable};
+use crate::process::{Signal, WaitStatus};
+use crate::supervise::oneshot::Script;
+use crate::supervise::wire::{Outcome, Reply, Request, SOCKET, Standing, batches};
+use crate::sys::signal::SignalFd;
+use crate::sys::{Errno, clock, socket};
+use crate::time::Mono;
+use rustix::event::{PollFd, PollFlags, poll};
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+/// How long a supervisor that died may take to come back.
+const COME_BACK: Duration = Duration::from_secs(5);
+
+/// How a step ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// As wanted.
+    Done,
+    /// The script, or the service, failed.
+    Failed(WaitStatus),
+    /// Its time was up.
+    TimedOut,
+    /// Somebody wanted the opposite meanwhile.
+    Overtaken,
+    /// The supervisor does not know it.
+    Unknown,
+}
+
+impl End {
+    /// Why it did not end as wanted.
+    pub fn reason(self) -> String {
+        match self {
+            End::Done => "done".to_owned(),
+            End::Failed(wait) => wait.to_string(),
+            End::TimedOut => "timed out".to_owned(),
+            End::Overtaken => "somebody wanted the opposite meanwhile".to_owned(),
+            End::Unknown => "it is not supervised".to_owned(),
+        }
+    }
+}
+
+/// Hears of each step.
+pub trait Progress {
+    /// A step begins.
+    fn begins(&mut self, name: &str, up: bool);
+    /// A step has ended.
+    fn ends(&mut self, name: &str, up: bool, end: End, took: Duration);
+}
+
+/// How a change is made.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// When all of it must be done.
+    pub deadline: Option<Mono>,
+    /// So many steps at once at most.
+    pub jobs: Option<usize>,
+    /// Take essential services down too.
+    pub even_essential: bool,
+}
+
+/// How a change ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Steps that failed.
+    pub failed: Vec<(Index, End)>,
+    /// Services whose step was not made because of a failure.
+    pub skipped: Vec<Index>,
+    /// Essential services that were left up.
+    pub kept: Vec<Index>,
+    /// Its time was up before all was done.
+    pub timed_out: bool,
+    /// A signal ended it.
+    pub interrupted: bool,
+}
+
+impl Report {
+    /// s6-rc's exit code for this.
+    pub fn code(&self) -> u8 {
+        match () {
+            () if self.timed_out => 2,
+            () if self.interrupted || !self.failed.is_empty() => 1,
+            () => 0,
+        }
+    }
+}
+
+/// A step that is being made.
+struct Step {
+    began: Mono,
+    /// For longruns; the supervisor itself limits oneshots.
+    limit: Option<Mono>,
+}
+
+/// A connection to the supervisor of a live directory.
+pub struct Engine<'a> {
+    live: &'a Live,
+    socket: OwnedFd,
+    now: Vec<Standing>,
+    steps: BTreeMap<Index, Step>,
+    /// The direction of the present change.
+    up: bool,
+}
+
+impl<'a> Engine<'a> {
+    /// Connects, and asks what is up.
+    pub fn new(live: &'a Live) -> Result<Engine<'a>> {
+        let socket = connect(&live.scandir)?;
+        let mut engine = Engine { live, socket, now: Vec::new(), steps: BTreeMap::new(), up: true };
+        engine.refresh()?;
+        Ok(engine)
+    }
+
+    /// What each service is.
+    pub fn states(&self) -> &[Standing] {
+        &self.now
+    }
+
+    /// Tells the supervisor of service directories that were just linked; it need not wait for a scan.
+    pub fn add(&mut self, names: Vec<String>) -> Result<()> {
+        for request in batches(names, Request::Add) {
+            self.send(&request)?;
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, request: &Request) -> Result<()> {
+        send(&self.socket, request).unable("talk to the supervisor")
+    }
+
+    /// Asks anew what is up. When it returns, all that was sent before has been dealt with.
+    pub fn refresh(&mut self) -> Result<()> {
+        self.send(&Request::States)?;
+        let mut by_name: BTreeMap<String, Standing> = BTreeMap::new();
+        loop {
+            match receive(&self.socket, None).unable("hear from the supervisor")? {
+                Some(Reply::States(list)) => by_name.extend(list),
+                Some(Reply::StatesEnd) => break,
+                Some(Reply::Settled(_)) | None => {}
+            }
+        }
+        let state = |index: Index| {
+            let longrun = self.live.graph.services[index].longrun;
+            let name = if longrun { self.live.entry(index) } else { self.live.oneshot(index) };
+            by_name.get(&name).copied().unwrap_or(Standing::Down)
+        };
+        self.now = (0..self.live.graph.services.len()).map(state).collect();
+        Ok(())
+    }
+
+    /// Brings `selection` up with what it needs, or takes it down with what needs it.
+    pub fn change(
+        &mut self,
+        selection: &BTreeSet<Index>,
+        up: bool,
+        options: Options,
+        signals: Option<&SignalFd>,
+        progress: &mut dyn Progress,
+    ) -> Result<Report> {
+        self.up = up;
+        let graph = &self.live.graph;
+        let keep = |index: Index| !options.even_essential && graph.services[index].essential;
+        let mut plan = Plan::new(graph, selection, up, &self.now, keep);
+        let mut report = Report {
+            failed: Vec::new(),
+            skipped: Vec::new(),
+            kept: Vec::new(),
+            timed_out: false,
+            interrupted: false,
+        };
+        let mut waiting: Vec<Index> = Vec::new();
+        loop {
+            waiting.extend(plan.take_ready());
+            while !waiting.is_empty() && self.steps.len() < options.jobs.unwrap_or(usize::MAX) {
+                let index = waiting.remove(0);
+                progress.begins(graph.name(index), up);
+                self.begin(index, up, options.deadline)?;
+            }
+            if plan.is_over() && waiting.is_empty() {
+                break;
+            }
+            let limit = self.steps.values().filter_map(|s| s.limit).chain(options.deadline).min();
+            let mut settle = |engine: &mut Engine<'_>, index: Index, end: End| {
+                let Some(step) = engine.steps.remove(&index) else { return };
+                progress.ends(graph.name(index), up, end, clock::mono().since(step.began));
+                if end == End::Done {
+                    engine.now[index] = if up { Standing::Up } else { Standing::Down };
+                    plan.done(graph, index, &engine.now, keep);
+                } else {
+                    report.failed.push((index, end));
+                    plan.failed(graph, index, &engine.now, keep);
+                }
+            };
+            match self.wait(limit, signals)? {
+                Heard::Settled(index, end) => settle(self, index, end),
+                Heard::Deadline => {
+                    let now = clock::mono();
+                    if options.deadline.is_some_and(|at| at <= now) {
+                        report.timed_out = true;
+                        break;
+                    }
+                    let late = |s: &&Index| self.steps[*s].limit.is_some_and(|at| at <= now);
+                    let late: Vec<Index> = self.steps.keys().filter(late).copied().collect();
+                    for index in late {
+                        self.give_up(index, up)?;
+                        settle(self, index, End::TimedOut);
+                    }
+                }
+                Heard::Signal => {
+                    report.interrupted = true;
+                    break;
+                }
+                Heard::Nothing => {}
+            }
+        }
+        if report.timed_out || report.interrupted {
+            plan.abandon();
+            for index in self.steps.keys().copied().collect::<Vec<_>>() {
+                self.give_up(index, up)?;
+            }
+            self.steps.clear();
+        }
+        report.skipped = plan.with(Fate::Skipped).collect();
+        report.kept = plan.with(Fate::Kept).collect();
+        Ok(report)
+    }
+
+    /// Asks for a step.
+    fn begin(&mut self, index: Index, up: bool, deadline: Option<Mono>) -> Result<()> {
+        let service = &self.live.graph.services[index];
+        let millis = if up { service.timeout_up } else { service.timeout_down };
+        let own = (millis > 0).then(|| Duration::from_millis(millis.into()));
+        let began = clock::mono();
+        let rest = deadline.map(|at| at.since(began).max(Duration::from_millis(1)));
+        let limit = [own, rest].into_iter().flatten().min();
+        let request = self.request(index, up, limit);
+        let limit = own.filter(|_| service.longrun).map(|limit| began.after(limit));
+        self.steps.insert(index, Step { began, limit });
+        match self.send(&request) {
+            Ok(()) => Ok(()),
+            // Its death is noticed, and the step asked for again, when we listen next.
+            Err(_) => self.reconnect(),
+        }
+    }
+
+    fn request(&self, index: Index, up: bool, limit: Option<Duration>) -> Request {
+        let tag = index as u32;
+        if self.live.graph.services[index].longrun {
+            return Request::Bring { tag, up, name: self.live.entry(index) };
+        }
+        let script = if up { Script::Up } else { Script::Down };
+        Request::Ask { tag, script, limit, path: self.live.oneshot(index) }
+    }
+
+    /// Nobody waits for this step any longer: undo it as far as that can be done.
+    fn give_up(&mut self, index: Index, up: bool) -> Result<()> {
+        let request = match self.live.graph.services[index].longrun {
+            false => Request::Cancel(self.live.oneshot(index)),
+            true if up => Request::Bring { tag: u32::MAX, up: false, name: self.live.entry(index) },
+            true => return Ok(()),
+        };
+        self.send(&request)
+    }
+
+    fn wait(&mut self, limit: Option<Mono>, signals: Option<&SignalFd>) -> Result<Heard> {
+        match listen(&self.socket, limit, signals) {
+            Ok(Some(Reply::Settled(settled))) => {
+                let index = settled.tag as Index;
+                let end = match settled.outcome {
+                    Outcome::Done => End::Done,
+                    Outcome::Failed => End::Failed(settled.wait),
+                    Outcome::TimedOut => End::TimedOut,
+                    Outcome::Overtaken => End::Overtaken,
+                    Outcome::Unknown => End::Unknown,
+                };
+                Ok(Heard::Settled(index, end))
+            }
+            Ok(_) => Ok(Heard::Nothing),
+            Err(Errno::TIMEDOUT) => Ok(Heard::Deadline),
+            Err(Errno::INTR) => Ok(Heard::Signal),
+            Err(_) => self.reconnect().map(|()| Heard::Nothing),
+        }
+    }
+
+    /// The supervisor died. Its successor has taken everything over; what we asked for we ask again.
+    fn reconnect(&mut self) -> Result<()> {
+        let give_up = clock::mono().after(COME_BACK);
+        loop {
+            std::thread::sleep(Duration::from_millis(5));
+            match connect(&self.live.scandir) {
+                Ok(socket) => {
+                    self.socket = socket;
+                    let steps: Vec<Index> = self.steps.keys().copied().collect();
+                    let sent = steps.into_iter().try_for_each(|index| {
+                        let limit = self.steps[&index].limit.map(|at| at.since(clock::mono()));
+                        send(&self.socket, &self.request(index, self.up, limit))
+                    });
+                    if sent.is_ok() {
+                        return Ok(());
+                    }
+                }
+                Err(e) if clock::mono() > give_up => return Err(e),
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+/// What waiting brought.
+enum Heard {
+    Settled(Index, End),
+    Deadline,
+    Signal,
+    Nothing,
+}
+
+fn connect(scandir: &str) -> Result<OwnedFd> {
+    let path = format!("{scandir}/{SOCKET}");
+    socket::connect(&path)
+        .or_else(|e| match e {
+            Errno::NAMETOOLONG | Errno::INVAL => {
+                use std::os::fd::AsRawFd;
+                let dir = crate::servicedir::open(rustix::fs::CWD, scandir)?;
+                socket::connect(&format!("/proc/self/fd/{}/{SOCKET}", dir.as_raw_fd()))
+            }
+            e => Err(e),
+        })
+        .unable(format_args!("connect to {path} (is svscan running there?)"))
+}
+
+/// Sends a request; while the supervisor is slow to read, waits.
+fn send(socket: &OwnedFd, request: &Request) -> std::result::Result<(), Errno> {
+    let message = request.encode();
+    loop {
+        match socket::send(socket, &message, &[]) {
+            Err(Errno::AGAIN | Errno::NOBUFS) => {
+                poll(&mut [PollFd::new(socket, PollFlags::OUT)], None)?;
+            }
+            other => return other,
+        }
+    }
+}
+
+/// The next reply. `Ok(None)`: it made no sense. `Err(TIMEDOUT)` at `limit`; `Err(PIPE)` when the other end
+/// is gone.
+fn receive(socket: &OwnedFd, limit: Option<Mono>) -> std::result::Result<Option<Reply>, Errno> {
+    listen(socket, limit, None)
+}
+
+/// As [`receive`]; `Err(INTR)` when a signal came that ends a change.
+fn listen(
+    socket: &OwnedFd,
+    limit: Option<Mono>,
+    signals: Option<&SignalFd>,
+) -> std::result::Result<Option<Reply>, Errno> {
+    let mut buf = [0u8; socket::MAX_MESSAGE];
+    loop {
+        match socket::receive(socket, &mut buf) {
+            Ok(message) if message.len == 0 => return Err(Errno::PIPE),
+            Ok(message) => return Ok(Reply::decode(&buf[..message.len])),
+            Err(Errno::AGAIN) => {}
+            Err(e) => return Err(e),
+        }
+        let left = limit.map(|at| at.since(clock::mono()));
+        if left == Some(Duration::ZERO) {
+            return Err(Errno::TIMEDOUT);
+        }
+        let timeout = left
+            .map(|d| rustix::time::Timespec { tv_sec: d.as_secs() as i64, tv_nsec: d.subsec_nanos() as _ });
+        let mut fds = vec![PollFd::new(socket, PollFlags::IN)];
+        fds.extend(signals.map(|s| PollFd::from_borrowed_fd(s.as_fd(), PollFlags::IN)));
+        poll(&mut fds, timeout.as_ref())?;
+        let signalled = fds.get(1).is_some_and(|fd| !fd.revents().is_empty());
+        if let (true, Some(signals)) = (signalled, signals) {
+            while let Some(signal) = signals.next() {
+                if matches!(signal, Signal::TERM | Signal::INT | Signal::HUP | Signal::QUIT) {
+                    return Err(Errno::INTR);
+                }
+            }
+        }
+    }
+}
+
+/// What a command says for an error that has no other cause.
+pub fn unknown_service(name: &str, hint: Option<&str>) -> Error {
+    let hint = hint.map_or(String::new(), |h| format!(": did you mean {h}?"));
+    Error::new(3, format!("there is no service named {name}{hint}"))
+}

@@ -1,0 +1,16 @@
+//! Dependencies: definitions are read and checked, made a graph, brought up and down.
+//!
+//! - [`source`]: what s6-rc source directories say, and everything that is wrong with it, at once.
+//! - [`graph`]: services, bundles, edges; pure.
+//! - [`plan`]: which step is next; pure.
+//! - [`live`]: the live directory, where supervision finds what was defined.
+//! - [`engine`]: carries a plan out, talking to the supervisor.
+//! - [`draw`], [`show`]: the graph, and what is up, for people.
+
+pub mod draw;
+pub mod engine;
+pub mod graph;
+pub mod live;
+pub mod plan;
+pub mod show;
+pub mod source;

@@ -1,0 +1,297 @@
+//! Which step is next; pure.
+//!
+//! A change brings a set of services up, or takes it down, each as soon as nothing stands in its way: not
+//! stage by stage, and as many at once as the graph allows. What fails stops what depends on it and nothing
+//! else.
+#![forbid(unsafe_code)]
+
+use super::graph::{Graph, Index};
+use crate::supervise::wire::Standing;
+use std::collections::BTreeSet;
+
+/// What became of a service in a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It is not part of the change.
+    Outside,
+    /// It waits for others.
+    Waiting,
+    /// Its step is being made.
+    Running,
+    /// It is as it shall be.
+    Done,
+    /// Its step failed.
+    Failed,
+    /// Something that it needs failed: its step was never made.
+    Skipped,
+    /// It is essential and stays up; and so does what it needs.
+    Kept,
+}
+
+/// A change that is being made.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    up: bool,
+    fates: Vec<Fate>,
+    /// For each service: how many it still waits for.
+    pending: Vec<usize>,
+    ready: Vec<Index>,
+}
+
+impl Plan {
+    /// Brings `selection` up with all that it needs, or takes it down with all that needs it. Services for
+    /// which `keep` says so are not taken down.
+    pub fn new(
+        graph: &Graph,
+        selection: &BTreeSet<Index>,
+        up: bool,
+        now: &[Standing],
+        keep: impl Fn(Index) -> bool,
+    ) -> Plan {
+        let closed = graph.closure(selection.iter().copied(), !up);
+        let mut plan = Plan {
+            up,
+            fates: vec![Fate::Outside; graph.services.len()],
+            pending: vec![0; graph.services.len()],
+            ready: Vec::new(),
+        };
+        for index in &closed {
+            plan.fates[*index] = Fate::Waiting;
+        }
+        for index in &closed {
+            plan.pending[*index] =
+                plan.before(graph, *index).filter(|b| plan.fates[*b] != Fate::Outside).count();
+        }
+        for index in &closed {
+            if plan.pending[*index] == 0 && plan.fates[*index] == Fate::Waiting {
+                plan.arrive(graph, *index, now, &keep);
+            }
+        }
+        plan
+    }
+
+    /// What must be done before `index`: when going up what it needs, wants and comes after; when going down
+    /// what needs it.
+    fn before<'a>(&self, graph: &'a Graph, index: Index) -> Box<dyn Iterator<Item = Index> + 'a> {
+        let service = &graph.services[index];
+        match self.up {
+            true => Box::new(service.needs.iter().chain(&service.wants).chain(&service.after).copied()),
+            false => Box::new(service.needed_by.iter().copied()),
+        }
+    }
+
+    /// All that `index` waited for is done: it is as it shall be already, or its step is next. Walks on with
+    /// a queue.
+    fn arrive(&mut self, graph: &Graph, index: Index, now: &[Standing], keep: &impl Fn(Index) -> bool) {
+        let mut queue = vec![index];
+        while let Some(index) = queue.pop() {
+            let target = if self.up { Standing::Up } else { Standing::Down };
+            if now[index] == target {
+                self.fates[index] = Fate::Done;
+                queue.extend(self.release(graph, index));
+            } else if !self.up && keep(index) {
+                self.fates[index] = Fate::Kept;
+            } else {
+                self.fates[index] = Fate::Running;
+                self.ready.push(index);
+            }
+        }
+    }
+
+    /// One that others waited for is done: those that now wait for nobody.
+    fn release(&mut self, graph: &Graph, index: Index) -> Vec<Index> {
+        let mut free = Vec::new();
+        for next in self.behind(graph, index) {
+            if self.fates[next] == Fate::Outside {
+                continue;
+            }
+            self.pending[next] = self.pending[next].saturating_sub(1);
+            if self.pending[next] == 0 && self.fates[next] == Fate::Waiting {
+                free.push(next);
+            }
+        }
+        free
+    }
+
+    /// Who waits for `index`.
+    fn behind(&self, graph: &Graph, index: Index) -> Vec<Index> {
+        let service = &graph.services[index];
+        match self.up {
+            true => [&service.needed_by[..], &service.preferred_by].concat(),
+            false => service.needs.clone(),
+        }
+    }
+
+    /// Whether services are brought up.
+    pub fn is_up(&self) -> bool {
+        self.up
+    }
+
+    /// The steps that can be made now. Each is returned once; say [`done`](Self::done) or
+    /// [`failed`](Self::failed) of each.
+    pub fn take_ready(&mut self) -> Vec<Index> {
+        std::mem::take(&mut self.ready)
+    }
+
+    /// A step has succeeded. `now` says what is so already.
+    pub fn done(&mut self, graph: &Graph, index: Index, now: &[Standing], keep: impl Fn(Index) -> bool) {
+        self.fates[index] = Fate::Done;
+        for next in self.release(graph, index) {
+            self.arrive(graph, next, now, &keep);
+        }
+    }
+
+    /// A step has failed: what needs it is skipped; what only wants it, or comes after it, goes on.
+    pub fn failed(&mut self, graph: &Graph, index: Index, now: &[Standing], keep: impl Fn(Index) -> bool) {
+        self.fates[index] = Fate::Failed;
+        let mut queue = vec![index];
+        while let Some(index) = queue.pop() {
+            let hard = if self.up { &graph.services[index].needed_by } else { &graph.services[index].needs };
+            for next in hard.clone() {
+                if self.fates[next] == Fate::Waiting {
+                    self.fates[next] = Fate::Skipped;
+                    queue.push(next);
+                }
+            }
+            if self.up {
+                for next in self.release(graph, index) {
+                    self.arrive(graph, next, now, &keep);
+                }
+            }
+        }
+    }
+
+    /// Nothing more is to be begun: what waits is skipped.
+    pub fn abandon(&mut self) {
+        self.ready.clear();
+        self.fates.iter_mut().filter(|f| **f == Fate::Waiting).for_each(|f| *f = Fate::Skipped);
+    }
+
+    /// Whether all steps that were returned are settled and no other can be made.
+    pub fn is_over(&self) -> bool {
+        self.ready.is_empty() && !self.fates.contains(&Fate::Running)
+    }
+
+    /// What became of a service.
+    pub fn fate(&self, index: Index) -> Fate {
+        self.fates[index]
+    }
+
+    /// All services with this fate.
+    pub fn with(&self, fate: Fate) -> impl Iterator<Item = Index> + '_ {
+        self.fates.iter().enumerate().filter(move |(_, f)| **f == fate).map(|(i, _)| i)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::graph::tests::graph;
+    use super::*;
+    use proptest::prelude::*;
+
+    fn all(graph: &Graph) -> BTreeSet<Index> {
+        (0..graph.services.len()).collect()
+    }
+
+    fn names<'a>(graph: &'a Graph, list: &[Index]) -> Vec<&'a str> {
+        list.iter().map(|i| graph.name(*i)).collect()
+    }
+
+    fn never(_: Index) -> bool {
+        false
+    }
+
+    #[test]
+    fn each_starts_when_nothing_stands_in_its_way() {
+        let g = graph(&["a oneshot", "b longrun a", "c longrun a", "d longrun b c", "e longrun"]);
+        let now = vec![Standing::Down; 5];
+        let mut p = Plan::new(&g, &all(&g), true, &now, never);
+        assert_eq!(names(&g, &p.take_ready()), ["a", "e"]);
+        p.done(&g, 0, &now, never);
+        assert_eq!(names(&g, &p.take_ready()), ["b", "c"]);
+        p.done(&g, 1, &now, never);
+        assert_eq!(p.take_ready(), []);
+        p.done(&g, 2, &now, never);
+        assert_eq!(names(&g, &p.take_ready()), ["d"]);
+        p.done(&g, 3, &now, never);
+        assert!(!p.is_over(), "e");
+        p.done(&g, 4, &now, never);
+        assert!(p.is_over());
+    }
+
+    #[test]
+    fn a_failure_stops_what_depends_on_it_and_nothing_else() {
+        let g = graph(&["a oneshot", "b longrun a", "c longrun b", "d longrun"]);
+        let now = vec![Standing::Down; 4];
+        let mut p = Plan::new(&g, &all(&g), true, &now, never);
+        assert_eq!(names(&g, &p.take_ready()), ["a", "d"]);
+        p.failed(&g, 0, &now, never);
+        p.done(&g, 3, &now, never);
+        assert!(p.is_over());
+        assert_eq!([p.fate(1), p.fate(2), p.fate(3)], [Fate::Skipped, Fate::Skipped, Fate::Done]);
+    }
+
+    #[test]
+    fn going_down_is_the_reverse_and_essentials_keep_what_they_need() {
+        let g = graph(&["a oneshot", "b longrun a", "c longrun b", "d longrun a"]);
+        let now = vec![Standing::Up; 4];
+        let keep = |i: Index| i == 1;
+        let mut p = Plan::new(&g, &BTreeSet::from([0]), false, &now, keep);
+        assert_eq!(names(&g, &p.take_ready()), ["c", "d"]);
+        p.done(&g, 2, &now, keep);
+        p.done(&g, 3, &now, keep);
+        assert!(p.is_over());
+        assert_eq!([p.fate(0), p.fate(1)], [Fate::Waiting, Fate::Kept]);
+    }
+
+    #[test]
+    fn what_is_so_already_is_passed_over() {
+        let g = graph(&["a oneshot", "b longrun a", "c longrun b"]);
+        let now = vec![Standing::Up, Standing::Up, Standing::Down];
+        let mut p = Plan::new(&g, &BTreeSet::from([2]), true, &now, never);
+        assert_eq!(names(&g, &p.take_ready()), ["c"]);
+        let now = vec![Standing::Up; 3];
+        assert!(Plan::new(&g, &BTreeSet::from([2]), true, &now, never).is_over());
+    }
+
+    proptest! {
+        /// Whatever fails in whatever order: nothing starts before what it needs is done, and in the end each
+        /// service is done, failed, or skipped because of a failure.
+        #[test]
+        fn any_change(edges in proptest::collection::vec((1usize..20, 0usize..20), 0..40), fails in proptest::collection::vec(any::<bool>(), 20), up: bool, order: u64) {
+            let mut deps = vec![BTreeSet::new(); 20];
+            for (from, to) in edges { deps[from].insert(to % from); }
+            let lines: Vec<String> = deps.iter().enumerate().map(|(i, d)| {
+                let names: Vec<String> = d.iter().map(|n| format!("s{n:02}")).collect();
+                format!("s{i:02} longrun {}", names.join(" "))
+            }).collect();
+            let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+            let g = graph(&lines);
+            let now = vec![if up { Standing::Down } else { Standing::Up }; 20];
+            let mut p = Plan::new(&g, &all(&g), up, &now, never);
+            let (mut running, mut seed) = (Vec::new(), order);
+            loop {
+                for index in p.take_ready() {
+                    let before = if up { &g.services[index].needs } else { &g.services[index].needed_by };
+                    for b in before { prop_assert_eq!(p.fate(*b), Fate::Done); }
+                    running.push(index);
+                }
+                if running.is_empty() { break; }
+                seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1);
+                let index = running.swap_remove((seed >> 33) as usize % running.len());
+                if fails[index] { p.failed(&g, index, &now, never) } else { p.done(&g, index, &now, never) }
+            }
+            prop_assert!(p.is_over());
+            for (index, fails) in fails.iter().enumerate() {
+                let before = if up { &g.services[index].needs } else { &g.services[index].needed_by };
+                let spoilt = before.iter().any(|b| matches!(p.fate(*b), Fate::Failed | Fate::Skipped));
+                match p.fate(index) {
+                    Fate::Done => prop_assert!(!fails && !spoilt),
+                    Fate::Failed => prop_assert!(*fails && !spoilt),
+                    Fate::Skipped => prop_assert!(spoilt),
+                    other => prop_assert!(false, "{:?}", other),
+                }
+            }
+        }
+    }
+}

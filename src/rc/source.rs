@@ -1,0 +1,636 @@
+//! Reading s6-rc source directories.
+//!
+//! A source directory has one directory per service: `type` says what it is, other files say the rest.
+//! Several sources are merged, by file into a definition of another source too: an image's layers add
+//! `dependencies.d/NAME` to services that another layer defines, and `user/contents.d/NAME` to a bundle whose
+//! `type` nobody of them has written.
+//!
+//! Nothing is refused at the first mistake. Every one is noted with its file and line and what to do about
+//! it, and reading goes on: whoever runs `rc check` wants to mend all of them in one go.
+
+use super::graph::Kind;
+use crate::diag::reason;
+use crate::execline;
+use crate::servicedir;
+use crate::servicedir::definition::{parse_signal, parse_uint};
+use crate::servicedir::diagnose::{self, Fault};
+use crate::sys::Errno;
+use rustix::fs::{FileType, Mode, OFlags, RawDir, openat};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+
+/// Something that is wrong, or looks wrong, and where.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Problem {
+    /// The file.
+    pub path: String,
+    /// The line, counted from 1, where that says more.
+    pub line: Option<usize>,
+    /// What, and what to do.
+    pub text: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.line {
+            Some(line) => write!(f, "{}:{line}: {}", self.path, self.text),
+            None => write!(f, "{}: {}", self.path, self.text),
+        }
+    }
+}
+
+/// What was found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// With one of these nothing is started.
+    pub errors: Vec<Problem>,
+    /// These are only said.
+    pub warnings: Vec<Problem>,
+}
+
+impl Findings {
+    /// In the order of files and lines, each once.
+    pub fn sort(&mut self) {
+        for list in [&mut self.errors, &mut self.warnings] {
+            list.sort();
+            list.dedup();
+        }
+    }
+
+    /// Whether something is wrong with this file already.
+    fn knows(&self, path: &str) -> bool {
+        self.errors.iter().any(|e| e.path == path)
+    }
+
+    /// Notes an error.
+    pub fn error(&mut self, path: &str, line: Option<usize>, text: impl Into<String>) {
+        self.errors.push(Problem { path: path.to_owned(), line, text: text.into() });
+    }
+
+    /// Notes a warning.
+    pub fn warn(&mut self, path: &str, line: Option<usize>, text: impl Into<String>) {
+        self.warnings.push(Problem { path: path.to_owned(), line, text: text.into() });
+    }
+}
+
+/// A name that one definition says of another, and where it says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reference {
+    /// The name.
+    pub name: String,
+    /// The file.
+    pub path: String,
+    /// The line, in a file of many names.
+    pub line: Option<usize>,
+}
+
+/// A word list: what a oneshot runs. Empty: nothing, with success.
+pub type Words = Vec<Vec<u8>>;
+
+/// One service or bundle as it is defined.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Definition {
+    /// Its name.
+    pub name: String,
+    /// What it is; None until a `type` was read.
+    pub kind: Option<Kind>,
+    /// The directories it is read from, in order of the sources.
+    pub dirs: Vec<String>,
+    /// `dependencies.d`, `dependencies`
+    pub dependencies: Vec<Reference>,
+    /// `wants.d`
+    pub wants: Vec<Reference>,
+    /// `after.d`
+    pub after: Vec<Reference>,
+    /// `contents.d`, `contents`
+    pub contents: Vec<Reference>,
+    /// `contents` or `contents.d` is there, perhaps empty.
+    pub has_contents: bool,
+    /// `flag-essential`
+    pub essential: bool,
+    /// `flag-recommended`
+    pub recommended: bool,
+    /// `timeout-up`, milliseconds; 0 is none.
+    pub timeout_up: u32,
+    /// `timeout-down`, milliseconds; 0 is none.
+    pub timeout_down: u32,
+    /// `up` of a oneshot.
+    pub up: Option<Words>,
+    /// `down` of a oneshot.
+    pub down: Option<Words>,
+    /// Files and directories of a longrun that make up its service directory: name and path.
+    pub files: Vec<(String, String)>,
+    /// `producer-for`
+    pub producer_for: Option<Reference>,
+    /// `consumer-for`
+    pub consumer_for: Vec<Reference>,
+    /// `pipeline-name`
+    pub pipeline_name: Option<Reference>,
+}
+
+impl Definition {
+    /// One of which nothing is known yet.
+    pub fn new(name: &str) -> Definition {
+        Definition {
+            name: name.to_owned(),
+            kind: None,
+            dirs: Vec::new(),
+            dependencies: Vec::new(),
+            wants: Vec::new(),
+            after: Vec::new(),
+            contents: Vec::new(),
+            has_contents: false,
+            essential: false,
+            recommended: false,
+            timeout_up: 0,
+            timeout_down: 0,
+            up: None,
+            down: None,
+            files: Vec::new(),
+            producer_for: None,
+            consumer_for: Vec::new(),
+            pipeline_name: None,
+        }
+    }
+
+    /// A bundle that is built in.
+    pub fn bundle(name: &str, contents: &[&str]) -> Definition {
+        let built_in = |member: &&str| Reference {
+            name: (*member).to_owned(),
+            path: format!("built-in definition {name}"),
+            line: None,
+        };
+        Definition {
+            kind: Some(Kind::Bundle),
+            contents: contents.iter().map(built_in).collect(),
+            has_contents: true,
+            ..Definition::new(name)
+        }
+    }
+
+    /// Takes over what a built-in definition of the same name says.
+    fn extend_from(&mut self, base: Definition) {
+        self.kind = base.kind;
+        self.dependencies.extend(base.dependencies);
+        self.contents.extend(base.contents);
+        self.has_contents |= base.has_contents;
+        self.up = self.up.take().or(base.up);
+        self.down = self.down.take().or(base.down);
+        self.essential |= base.essential;
+    }
+
+    /// A oneshot that is built in.
+    pub fn oneshot(name: &str, dependencies: &[&str], up: Words, down: Words) -> Definition {
+        let bundle = Definition::bundle(name, dependencies);
+        Definition {
+            kind: Some(Kind::Oneshot),
+            dependencies: bundle.contents,
+            up: Some(up),
+            down: Some(down),
+            ..Definition::new(name)
+        }
+    }
+
+    /// The path that stands for it in messages.
+    pub fn path(&self) -> &str {
+        self.dirs.first().map_or("built-in definition", String::as_str)
+    }
+
+    /// Whether its run can say that it is ready.
+    pub fn notifies(&self) -> bool {
+        self.files.iter().any(|(file, _)| file == "notification-fd")
+    }
+}
+
+/// All definitions by name.
+pub type Definitions = BTreeMap<String, Definition>;
+
+/// Names that begin like this are taken.
+const RESERVED: [&str; 2] = ["s6rc-", "s6-rc-"];
+
+/// Files of a longrun that go into its service directory as they are.
+const SERVICE_FILES: [&str; 11] = [
+    "run",
+    "finish",
+    "notification-fd",
+    "lock-fd",
+    "timeout-kill",
+    "timeout-finish",
+    "max-death-tally",
+    "down-signal",
+    "reload-signal",
+    "flag-timeout-killpg",
+    "flag-newpidns",
+];
+
+/// Directories of a longrun that go into its service directory with all that is in them.
+const SERVICE_DIRS: [&str; 3] = ["data", "env", "template"];
+
+/// Reads sources and puts definitions together with those that are built in. A built-in one is there if a
+/// source adds to it, if somebody refers to it, or if it is one of `roots`; a source that defines the name
+/// itself has its way.
+pub fn read(
+    sources: &[String],
+    built_in: Definitions,
+    roots: &[&str],
+    findings: &mut Findings,
+) -> Definitions {
+    let mut definitions = Definitions::new();
+    for source in sources {
+        match servicedir::open(rustix::fs::CWD, source.as_str()).and_then(entries) {
+            Ok(entries) => read_source(source, entries, &mut definitions, findings),
+            Err(e) => findings.error(source, None, format!("unable to list this source: {}", reason(e))),
+        }
+    }
+    add_built_in(&mut definitions, built_in, roots);
+    for definition in definitions.values() {
+        complete(definition, findings);
+    }
+    definitions
+}
+
+fn add_built_in(definitions: &mut Definitions, mut built_in: Definitions, roots: &[&str]) {
+    let references = |d: &Definition| -> Vec<String> {
+        let all = d.dependencies.iter().chain(&d.wants).chain(&d.after).chain(&d.contents);
+        all.map(|r| r.name.clone()).collect()
+    };
+    let mut queue: Vec<String> = definitions.values().flat_map(references).collect();
+    queue.extend(definitions.values().filter(|d| d.kind.is_none()).map(|d| d.name.clone()));
+    queue.extend(roots.iter().map(|root| (*root).to_owned()));
+    while let Some(name) = queue.pop() {
+        let Some(base) = built_in.remove(&name) else { continue };
+        let added = definitions.entry(name).or_insert_with_key(|name| Definition::new(name));
+        if added.kind.is_none() {
+            added.extend_from(base);
+            queue.extend(references(added));
+        }
+    }
+}
+
+type Entry = (String, FileType);
+
+/// The names in a directory, sorted as bytes, without those that begin with a dot.
+fn entries(dir: OwnedFd) -> Result<Vec<Entry>, Errno> {
+    let open = openat(&dir, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let mut space = [MaybeUninit::uninit(); 4096];
+    let mut raw = RawDir::new(&open, &mut space);
+    let mut out = Vec::new();
+    while let Some(entry) = raw.next() {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if !name.starts_with(b".") {
+            out.push((String::from_utf8_lossy(name).into_owned(), entry.file_type()));
+        }
+    }
+    out.sort_by(|(a, _), (b, _)| a.cmp(b));
+    Ok(out)
+}
+
+fn read_source(source: &str, entries: Vec<Entry>, definitions: &mut Definitions, findings: &mut Findings) {
+    for (name, kind) in entries {
+        let path = format!("{source}/{name}");
+        if RESERVED.iter().any(|prefix| name.starts_with(prefix)) {
+            findings.error(&path, None, "names that begin with s6rc- or s6-rc- are reserved: rename it");
+            continue;
+        }
+        if name.contains('\n') {
+            findings.error(&path, None, "a service name cannot contain a newline: rename it");
+            continue;
+        }
+        if !matches!(kind, FileType::Directory | FileType::Symlink | FileType::Unknown) {
+            continue;
+        }
+        match servicedir::open(rustix::fs::CWD, path.as_str()) {
+            Ok(dir) => {
+                let definition = definitions.entry(name.clone()).or_insert_with(|| Definition::new(&name));
+                definition.dirs.push(path.clone());
+                Reader { dir, path, findings }.read(definition);
+            }
+            Err(Errno::NOTDIR) => {}
+            Err(Errno::NOENT) => findings.error(&path, None, "this link leads nowhere: mend or remove it"),
+            Err(e) => findings.error(&path, None, format!("unable to open: {}", reason(e))),
+        }
+    }
+}
+
+/// Reads one directory of a definition.
+struct Reader<'a> {
+    dir: OwnedFd,
+    path: String,
+    findings: &'a mut Findings,
+}
+
+impl Reader<'_> {
+    fn read(&mut self, definition: &mut Definition) {
+        let entries = match servicedir::open(&self.dir, ".").and_then(entries) {
+            Ok(entries) => entries,
+            Err(e) => {
+                self.findings.error(&self.path, None, format!("unable to list: {}", reason(e)));
+                return;
+            }
+        };
+        let has = |name: &str| entries.iter().any(|(entry, _)| entry == name);
+        if has("type") {
+            self.read_type(definition);
+        }
+        // The .d form wins: the old one is not even looked at.
+        for (list, directory) in [("dependencies", "dependencies.d"), ("contents", "contents.d")] {
+            let names = match (has(directory), has(list)) {
+                (true, _) => self.names_in_directory(directory),
+                (false, true) => self.names_in_file(list),
+                (false, false) => continue,
+            };
+            match list {
+                "contents" => {
+                    definition.has_contents = true;
+                    definition.contents.extend(names);
+                }
+                _ => definition.dependencies.extend(names),
+            }
+        }
+        for (directory, soft) in [("wants.d", true), ("after.d", false)] {
+            if has(directory) {
+                let names = self.names_in_directory(directory);
+                if soft { &mut definition.wants } else { &mut definition.after }.extend(names);
+            }
+        }
+        for (name, kind) in &entries {
+            self.read_file(definition, name, *kind);
+        }
+    }
+
+    fn file_path(&self, file: &str) -> String {
+        format!("{}/{file}", self.path)
+    }
+
+    fn error(&mut self, file: &str, line: Option<usize>, text: impl Into<String>) {
+        let path = self.file_path(file);
+        self.findings.error(&path, line, text);
+    }
+
+    fn bytes(&mut self, file: &str) -> Option<Vec<u8>> {
+        match servicedir::read_file(&self.dir, file) {
+            Ok(bytes) => Some(bytes),
+            Err(e) => {
+                self.error(file, None, format!("unable to read: {}", reason(e)));
+                None
+            }
+        }
+    }
+
+    /// `type`: one word, with or without a newline.
+    fn read_type(&mut self, definition: &mut Definition) {
+        let Some(bytes) = self.bytes("type") else { return };
+        let word = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
+        let kind = match word {
+            b"oneshot" => Kind::Oneshot,
+            b"longrun" => Kind::Longrun,
+            b"bundle" => Kind::Bundle,
+            _ => {
+                let text = match word.strip_suffix(b"\r") {
+                    Some(_) => {
+                        "the line ends with a carriage return: save it with LF line ends, not CR LF".into()
+                    }
+                    None => format!(
+                        "invalid type {:?}: write oneshot, longrun or bundle, and nothing else",
+                        String::from_utf8_lossy(word)
+                    ),
+                };
+                return self.error("type", Some(1), text);
+            }
+        };
+        match definition.kind {
+            Some(old) if old != kind => {
+                let text = format!(
+                    "another source says that {} is a {}: one of them is wrong",
+                    definition.name, old
+                );
+                self.error("type", Some(1), text);
+            }
+            _ => definition.kind = Some(kind),
+        }
+    }
+
+    /// One name per line: leading blanks are removed, empty lines and those that begin with # skipped, and
+    /// the rest of the line is the name, as in s6-rc.
+    fn names_in_file(&mut self, file: &str) -> Vec<Reference> {
+        let Some(bytes) = self.bytes(file) else { return Vec::new() };
+        let mut names = Vec::new();
+        for (number, line) in bytes.split(|&b| b == b'\n').enumerate() {
+            let text = String::from_utf8_lossy(line);
+            let name = text.trim_start_matches([' ', '\t']);
+            if name.is_empty() || name.starts_with('#') {
+                continue;
+            }
+            let line = Some(number + 1);
+            if name.ends_with('\r') {
+                self.error(
+                    file,
+                    line,
+                    "the line ends with a carriage return: save it with LF line ends, not CR LF",
+                );
+            } else if name.ends_with([' ', '\t']) || name.contains(" #") {
+                self.error(
+                    file,
+                    line,
+                    format!("{name:?}: blanks and comments after a name count as part of it: remove them"),
+                );
+            } else {
+                names.push(self.reference(file, line, name));
+            }
+        }
+        names
+    }
+
+    fn names_in_directory(&mut self, directory: &str) -> Vec<Reference> {
+        let listed = servicedir::open(&self.dir, directory).and_then(entries);
+        match listed {
+            Ok(entries) => entries
+                .into_iter()
+                .map(|(name, _)| self.reference(&format!("{directory}/{name}"), None, &name))
+                .collect(),
+            Err(e) => {
+                self.error(directory, None, format!("unable to list: {}", reason(e)));
+                Vec::new()
+            }
+        }
+    }
+
+    fn reference(&mut self, file: &str, line: Option<usize>, name: &str) -> Reference {
+        if RESERVED.iter().any(|prefix| name.starts_with(prefix)) {
+            self.error(file, line, format!("{name} is an internal name of s6-rc: remove it"));
+        }
+        Reference { name: name.to_owned(), path: self.file_path(file), line }
+    }
+
+    fn read_file(&mut self, definition: &mut Definition, name: &str, kind: FileType) {
+        match name {
+            "flag-essential" => definition.essential = true,
+            "flag-recommended" => definition.recommended = true,
+            "timeout-up" => definition.timeout_up = self.milliseconds(name),
+            "timeout-down" => definition.timeout_down = self.milliseconds(name),
+            "up" => definition.up = self.script(name).or(definition.up.take()),
+            "down" if definition.kind != Some(Kind::Longrun) => {
+                definition.down = self.script(name).or(definition.down.take());
+            }
+            "producer-for" => definition.producer_for = self.names_in_file(name).into_iter().next(),
+            "consumer-for" => definition.consumer_for = self.names_in_file(name),
+            "pipeline-name" => definition.pipeline_name = self.names_in_file(name).into_iter().next(),
+            _ if SERVICE_FILES.contains(&name) || SERVICE_DIRS.contains(&name) => {
+                self.service_file(definition, name, kind);
+            }
+            _ => {}
+        }
+    }
+
+    fn service_file(&mut self, definition: &mut Definition, name: &str, kind: FileType) {
+        let path = self.file_path(name);
+        let is_dir = SERVICE_DIRS.contains(&name);
+        if is_dir != (kind == FileType::Directory) && kind != FileType::Symlink && kind != FileType::Unknown {
+            let text = if is_dir { "must be a directory" } else { "must be a regular file" };
+            return self.error(name, None, text);
+        }
+        if let Some((_, other)) = definition.files.iter().find(|(file, _)| file == name) {
+            let text = format!("{other} says the same thing: two sources define {name}, remove one");
+            return self.error(name, None, text);
+        }
+        if definition.kind != Some(Kind::Oneshot) {
+            self.check_value(name);
+        }
+        definition.files.push((name.to_owned(), path));
+    }
+
+    /// Files that hold one value.
+    fn check_value(&mut self, name: &str) {
+        let number = matches!(
+            name,
+            "notification-fd" | "lock-fd" | "timeout-kill" | "timeout-finish" | "max-death-tally"
+        );
+        let signal = matches!(name, "down-signal" | "reload-signal");
+        if !number && !signal {
+            return;
+        }
+        let Some(bytes) = self.bytes(name) else { return };
+        let shown =
+            String::from_utf8_lossy(bytes.split(|&b| b == b'\n').next().unwrap_or_default()).into_owned();
+        if number && parse_uint(&bytes).is_none() {
+            self.error(name, Some(1), format!("{shown:?} is no number: write digits only"));
+        }
+        if signal && parse_signal(&bytes).is_none() {
+            self.error(
+                name,
+                Some(1),
+                format!("{shown:?} is no signal: write a name such as SIGINT, or a number"),
+            );
+        }
+    }
+
+    fn milliseconds(&mut self, file: &str) -> u32 {
+        let Some(bytes) = self.bytes(file) else { return 0 };
+        let text = String::from_utf8_lossy(&bytes);
+        let digits = text.trim_end_matches('\n');
+        match digits.parse::<u32>() {
+            Ok(n) if digits.bytes().all(|b| b.is_ascii_digit()) => n,
+            _ => {
+                self.error(
+                    file,
+                    Some(1),
+                    format!("{digits:?} is no number of milliseconds: write digits only"),
+                );
+                0
+            }
+        }
+    }
+
+    /// `up` and `down`: execline, whatever the first line says.
+    fn script(&mut self, file: &str) -> Option<Words> {
+        let bytes = self.bytes(file)?;
+        if let Some(line) = bytes.split(|&b| b == b'\n').position(|line| line.ends_with(b"\r")) {
+            let text = "the line ends with a carriage return: save it with LF line ends, not CR LF";
+            self.error(file, Some(line + 1), text);
+            return None;
+        }
+        match execline::parse(&bytes) {
+            Ok(words) => {
+                if let Some(hint) = execline::looks_like_shell(&bytes) {
+                    let path = self.file_path(file);
+                    self.findings.warn(&path, Some(hint.line), hint.sign.to_string());
+                }
+                Some(words)
+            }
+            Err(e) => {
+                self.error(file, Some(e.at.line), format!("column {}: {}", e.at.column, e.fault));
+                None
+            }
+        }
+    }
+}
+
+/// Looks for what a definition lacks, all its directories read.
+fn complete(definition: &Definition, findings: &mut Findings) {
+    let path = definition.path().to_owned();
+    let Some(kind) = definition.kind else {
+        if definition.dirs.iter().any(|dir| findings.knows(&format!("{dir}/type"))) {
+            return;
+        }
+        let text = "there is no file type in it: write oneshot, longrun or bundle into one";
+        return findings.error(&path, None, text);
+    };
+    match kind {
+        Kind::Bundle if !definition.has_contents => {
+            findings.error(
+                &path,
+                None,
+                "a bundle needs contents.d: make the directory, one empty file per member",
+            );
+        }
+        Kind::Oneshot if definition.up.is_none() && !findings.knows(&format!("{path}/up")) => {
+            findings.error(
+                &path,
+                None,
+                "a oneshot needs up: write the command line into it, or leave it empty",
+            );
+        }
+        Kind::Longrun => complete_longrun(definition, &path, findings),
+        Kind::Bundle | Kind::Oneshot => {}
+    }
+}
+
+fn complete_longrun(definition: &Definition, path: &str, findings: &mut Findings) {
+    let file = |name: &str| definition.files.iter().find(|(file, _)| file == name).map(|(_, path)| path);
+    let Some(run) = file("run") else {
+        return findings.error(
+            path,
+            None,
+            "a longrun needs run: write a script that ends in the program to run",
+        );
+    };
+    for script in [Some(run), file("finish")].into_iter().flatten() {
+        if let Some(fault) = diagnose::script(rustix::fs::CWD, script, false) {
+            let remedy = match fault {
+                Fault::InterpreterMissing(_) => ": install it, or correct the first line",
+                Fault::InterpreterNotExecutable(_) => ": chmod +x it, or correct the first line",
+                Fault::Empty => ": write a script that ends in the program to run",
+                Fault::NotAFile => ": put a file in its place",
+                Fault::Missing => ": this link leads nowhere",
+                _ => "",
+            };
+            findings.error(script, Some(1), format!("{fault}{remedy}"));
+        }
+    }
+    let descriptor = |name: &str| {
+        let path = file(name)?;
+        parse_uint(&servicedir::read_file(rustix::fs::CWD, path.as_str()).ok()?).map(|n| (path, n))
+    };
+    let (notify, lock) = (descriptor("notification-fd"), descriptor("lock-fd"));
+    for (path, number) in [notify, lock].into_iter().flatten().filter(|(_, n)| *n < 3) {
+        findings.warn(path, Some(1), format!("descriptor {number} is standard input, output or error"));
+    }
+    if let (Some((path, a)), Some((_, b))) = (notify, lock)
+        && a == b
+    {
+        findings.error(path, Some(1), format!("lock-fd says {b} too: choose different numbers"));
+    }
+}
