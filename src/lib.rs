@@ -14,7 +14,9 @@
 //! - [`scan`]: a scan directory's listing → who comes, who goes, pure; and its loop.
 //! - [`execline`]: the lexer of oneshot scripts.
 //! - [`rc`]: service definitions → graph → plan, pure; and the engine that carries a plan out.
+//! - [`init`]: boot, environment store, the container's command, shutdown.
 //! - [`report`]: tables and JSON.
+//! - [`install`]: one file, many names.
 
 pub mod accounts;
 pub mod chainload;
@@ -22,6 +24,8 @@ pub mod cli;
 pub mod diag;
 pub mod execline;
 pub mod files;
+pub mod init;
+pub mod install;
 pub mod instance;
 pub mod process;
 pub mod rc;

@@ -1,0 +1,139 @@
+//! All programs in one file: the name it is called by, or its first argument, says which one it is.
+#![no_main]
+
+use perennial::cli::Program;
+use perennial::diag::{self, Result, code};
+use perennial::install::Plan;
+use perennial::sys::process::is_all_in_one;
+use perennial::{cli, diag::Error};
+use std::ffi::OsString;
+
+#[path = "halt.rs"]
+#[allow(dead_code)]
+mod halt;
+#[path = "init.rs"]
+#[allow(dead_code)]
+mod init;
+#[path = "printcontenv.rs"]
+#[allow(dead_code)]
+mod printcontenv;
+#[path = "rc.rs"]
+#[allow(dead_code)]
+mod rc;
+#[path = "supervise.rs"]
+#[allow(dead_code)]
+mod supervise;
+#[path = "svc.rs"]
+#[allow(dead_code)]
+mod svc;
+#[path = "svscan.rs"]
+#[allow(dead_code)]
+mod svscan;
+#[path = "svstat.rs"]
+#[allow(dead_code)]
+mod svstat;
+#[path = "with-contenv.rs"]
+#[allow(dead_code)]
+mod with_contenv;
+
+const USAGE: &str = "perennial program [ argument... ]\n\
+                     \x20      perennial install --root dir [ --s6-names ] [ --usr-bin ]\n\
+                     \x20      perennial list | --version";
+
+/// Every program: its name, and the name that s6 and images have for it, if it is another.
+const PROGRAMS: &[(&str, &[&str], Program)] = &[
+    ("halt", &["poweroff", "reboot", "shutdown"], halt::halt),
+    ("init", &[], init::init),
+    ("printcontenv", &[], printcontenv::printcontenv),
+    ("rc", &[], rc::rc),
+    ("supervise", &["s6-supervise"], supervise::supervise),
+    ("svc", &["s6-svc"], svc::svc),
+    ("svscan", &["s6-svscan"], svscan::svscan),
+    ("svstat", &["s6-svstat"], svstat::svstat),
+    ("with-contenv", &[], with_contenv::with_contenv),
+];
+
+perennial::entry!(run);
+
+fn run(args: Vec<OsString>) -> u8 {
+    is_all_in_one();
+    let mut args = args.into_iter();
+    let called = args.next().unwrap_or_default();
+    let name = called.to_string_lossy();
+    let name = name.rsplit('/').next().unwrap_or(&name);
+    let (name, program) = find(name).unwrap_or(("perennial", perennial));
+    cli::run(name, program, lexopt::Parser::from_args(args))
+}
+
+fn find(called: &str) -> Option<(&'static str, Program)> {
+    PROGRAMS
+        .iter()
+        .find(|(name, others, _)| *name == called || others.contains(&called))
+        .map(|(name, _, program)| (*name, *program))
+}
+
+/// Called by its own name: the first argument says what to be.
+fn perennial(mut parser: lexopt::Parser) -> Result<u8> {
+    use lexopt::prelude::*;
+    match parser.next()? {
+        Some(Value(word)) => match (find(&word.to_string_lossy()), word.to_str()) {
+            (Some((name, program)), _) => {
+                diag::set_program(name);
+                program(parser)
+            }
+            (None, Some("list")) => {
+                let names: String = PROGRAMS.iter().map(|(name, _, _)| format!("{name}\n")).collect();
+                diag::put(1, names.as_bytes());
+                Ok(code::OK)
+            }
+            (None, Some("install")) => install(parser),
+            _ => Err(Error::usage(format!("no program {:?} in here (perennial list shows all)", word))),
+        },
+        Some(Long("version") | Short('V')) => {
+            diag::put(1, concat!("perennial ", env!("CARGO_PKG_VERSION"), "\n").as_bytes());
+            Ok(code::OK)
+        }
+        Some(Short('h') | Long("help")) => cli::help(USAGE),
+        _ => Err(cli::usage(USAGE)),
+    }
+}
+
+/// Names that scripts look for in /usr/bin: the chain loaders that they have as interpreters, beside all
+/// names of s6.
+const IN_USR_BIN: [&str; 2] = ["with-contenv", "printcontenv"];
+
+/// Lays out an installation.
+fn install(mut parser: lexopt::Parser) -> Result<u8> {
+    use lexopt::prelude::*;
+    let (mut root, mut s6_names, mut usr_bin) = (None, false, false);
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Long("root") => root = Some(parser.value()?.string()?),
+            Long("s6-names") => s6_names = true,
+            Long("usr-bin") => usr_bin = true,
+            _ => return Err(cli::usage(USAGE)),
+        }
+    }
+    let mut plan = Plan { root: root.ok_or_else(|| cli::usage(USAGE))?, ..Plan::default() };
+    for (name, others, _) in PROGRAMS {
+        plan.names.push((*name).to_owned());
+        let others = || others.iter().map(|other| (*other).to_owned());
+        if s6_names {
+            plan.names.extend(others());
+        }
+        if usr_bin {
+            plan.in_usr_bin.extend(IN_USR_BIN.contains(name).then(|| (*name).to_owned()));
+            plan.in_usr_bin.extend(others().filter(|_| s6_names));
+        }
+    }
+    let outcome = perennial::install::install(&plan)?;
+    for path in &outcome.kept {
+        diag::warn(format_args!("{path} is there already: left as it is"));
+    }
+    let made = outcome.made.len();
+    diag::put(
+        1,
+        format!("{made} files and links made, {} left as they were\n", outcome.kept.len()).as_bytes(),
+    );
+    Ok(code::OK)
+}

@@ -1,0 +1,42 @@
+//! Runs a program in the environment that the container was started with.
+
+use lexopt::prelude::*;
+use perennial::diag::{self, Error, Result, code};
+use perennial::init::envstore::{self, Store};
+use perennial::sys::{Errno, env};
+use perennial::{chainload, cli};
+use std::ffi::CString;
+use std::os::unix::ffi::OsStringExt;
+use std::process::ExitCode;
+
+const USAGE: &str = "with-contenv prog [ argument... ]";
+
+/// The program.
+pub fn main() -> ExitCode {
+    cli::main("with-contenv", with_contenv)
+}
+
+/// Its options: none but `--help`.
+pub fn with_contenv(mut parser: lexopt::Parser) -> Result<u8> {
+    let program = match parser.next()? {
+        Some(Value(program)) => program,
+        Some(Short('h') | Long("help")) => return cli::help(USAGE),
+        _ => return Err(cli::usage(USAGE)),
+    };
+    let words = std::iter::once(program).chain(parser.raw_args()?);
+    let argv = words.map(|word| CString::new(word.into_vec()).expect("arguments have no NUL")).collect();
+    let environment = if envstore::is_kept() { None } else { Some(stored()?) };
+    Err(chainload::exec(argv, environment))
+}
+
+/// Our PATH and what is in the store.
+fn stored() -> Result<Vec<CString>> {
+    let store = Store::open(envstore::DIR).map_err(missing)?;
+    let path = env::strings().find(|string| string.to_bytes().starts_with(b"PATH="));
+    store.environment(path, |skipped| diag::warn(skipped)).map_err(missing)
+}
+
+fn missing(errno: Errno) -> Error {
+    let (dir, reason) = (envstore::DIR, diag::reason(errno));
+    Error::new(code::SYSTEM, format!("unable to read {dir}: {reason} (/init makes it when it boots)"))
+}

@@ -1,0 +1,208 @@
+//! What the children of pid 1 do: bring services up, take them down.
+
+use super::phase::boot_code;
+use super::{overlay, place};
+use crate::diag::{self, Error, Level, Result, Unable, code};
+use crate::process::{End as How, Signal};
+use crate::rc::engine::{End, Engine, Options, Progress, Report};
+use crate::rc::graph::{Graph, Index};
+use crate::rc::live::{self, Busy, Live};
+use crate::rc::source::{self, Findings};
+use crate::report::{count, took};
+use crate::supervise::wire::Standing;
+use crate::sys::signal::{self, Blocked, SignalFd};
+use crate::sys::spawn::{CArray, Spawn, candidates};
+use crate::sys::{clock, env, wait};
+use crate::time::Mono;
+use std::collections::BTreeSet;
+use std::ffi::CString;
+use std::time::Duration;
+
+/// The name in which services are told of, in the words that people look for in logs.
+const SPEAKER: &str = "s6-rc";
+
+/// What a boot is made of.
+#[derive(Clone, Debug, Default)]
+pub struct Boot {
+    /// Source directories; none: those of the image.
+    pub sources: Vec<String>,
+    /// How much is said, as S6_VERBOSITY.
+    pub verbosity: u8,
+    /// `S6_STAGE2_HOOK`, run first.
+    pub hook: Option<String>,
+    /// `S6_RUNTIME_PROFILE`
+    pub profile: Option<String>,
+    /// `S6_CMD_WAIT_FOR_SERVICES_MAXTIME`: the time for all of it.
+    pub limit: Option<Duration>,
+    /// A failed boot ends the container.
+    pub strict: bool,
+}
+
+impl Boot {
+    /// Brings up what is defined. The exit code is one of [`boot_code`], or the hook's.
+    pub fn up(&self, blocked: Blocked) -> u8 {
+        match self.try_up(blocked) {
+            Ok(code) => code,
+            Err(e) => {
+                diag::say(Level::Fatal, &e);
+                boot_code::REFUSED
+            }
+        }
+    }
+
+    fn try_up(&self, blocked: Blocked) -> Result<u8> {
+        let began = clock::mono();
+        if let Some(code) = self.run_hook(blocked)? {
+            return Ok(code);
+        }
+        let Some(live) = self.define()? else { return Ok(boot_code::REFUSED) };
+        let names = live.link()?;
+        let _lock = live.lock(Busy::Wait)?;
+        let mut engine = Engine::new(&live)?;
+        engine.add(names)?;
+        let selection = match live.graph.bundles.get(overlay::TOP) {
+            Some(top) if self.sources.is_empty() => top.iter().copied().collect(),
+            _ => (0..live.graph.services.len()).collect(),
+        };
+        let options = Options { deadline: self.limit.map(|limit| began.after(limit)), ..Options::default() };
+        let signals = SignalFd::open(blocked).unable("create a signal descriptor")?;
+        signal::forbid(END_BOOT);
+        let report = self.change(&mut engine, &live, &selection, true, options, &signals)?;
+        if self.verbosity >= 2 && report.code() == 0 && !selection.is_empty() {
+            let count = selection.len();
+            let plural = if count == 1 { "service" } else { "services" };
+            let time = took(clock::mono().since(began));
+            diag::info(format_args!("{count} {plural} up in {time}"));
+        }
+        Ok(report.code())
+    }
+
+    /// Runs the hook. `Some`: its failure ends the container with this code.
+    fn run_hook(&self, blocked: Blocked) -> Result<Option<u8>> {
+        let Some(hook) = &self.hook else { return Ok(None) };
+        let words: Vec<CString> =
+            hook.split_ascii_whitespace().filter_map(|w| CString::new(w).ok()).collect();
+        let Some(program) = words.first().cloned() else { return Ok(None) };
+        let path = env::get("PATH").map_or(&b"/bin"[..], |p| p.as_encoded_bytes());
+        let (programs, argv) = (candidates(&program, path), CArray::new(words));
+        let ended = match Spawn::new(&programs, &argv).start(blocked) {
+            Ok(pid) => wait::reap_pid(pid).map_or(code::SYSTEM, |(_, status)| match status.end() {
+                How::Exit(code) => code,
+                How::Signal(signal) => 128 + signal.0,
+            }),
+            Err(e) => {
+                diag::warn(Error::unable(format_args!("execute hook {hook}"), e.errno));
+                code::NOT_FOUND
+            }
+        };
+        if ended != 0 && self.verbosity >= 1 {
+            diag::warn(format_args!("hook {hook} exited {ended}"));
+        }
+        Ok(Some(ended).filter(|code| *code != 0 && self.strict))
+    }
+
+    /// Reads the definitions and makes the live directory; or, after a boot that was killed, finds it made.
+    fn define(&self) -> Result<Option<Live>> {
+        if let Ok(live) = Live::open(place::LIVE) {
+            return Ok(Some(live));
+        }
+        let mut findings = Findings::default();
+        let (sources, roots) = match self.sources.is_empty() {
+            true => (overlay::sources(self.profile.as_deref()), &[overlay::TOP][..]),
+            false => (self.sources.clone(), &[][..]),
+        };
+        let definitions = source::read(&sources, overlay::built_in(), roots, &mut findings);
+        let graph = Graph::build(&definitions, &mut findings);
+        if self.verbosity >= 2 {
+            findings.warnings.iter().for_each(diag::warn);
+        }
+        findings.errors.iter().for_each(|e| diag::say(Level::Fatal, e));
+        if !findings.errors.is_empty() {
+            let errors = count(findings.errors.len(), "error");
+            diag::say(Level::Fatal, format_args!("{errors} in the service definitions: nothing is started"));
+            return Ok(None);
+        }
+        live::create(place::LIVE, place::SCANDIR, "", &definitions, graph).map(Some)
+    }
+
+    /// Takes everything down, essential or not.
+    pub fn down(&self, deadline: Mono, blocked: Blocked) -> u8 {
+        match self.try_down(deadline, blocked) {
+            Ok(code) => code,
+            Err(e) => {
+                diag::warn(&e);
+                boot_code::FAILED
+            }
+        }
+    }
+
+    fn try_down(&self, deadline: Mono, blocked: Blocked) -> Result<u8> {
+        // Nothing was defined, so nothing is up.
+        let Ok(live) = Live::open(place::LIVE) else { return Ok(code::OK) };
+        let _lock = live.lock(Busy::Interrupt)?;
+        let mut engine = Engine::new(&live)?;
+        let up = |i: &Index| engine.states()[*i] != Standing::Down;
+        let selection: BTreeSet<Index> = (0..live.graph.services.len()).filter(up).collect();
+        let options = Options { deadline: Some(deadline), even_essential: true, ..Options::default() };
+        let signals = SignalFd::open(blocked).unable("create a signal descriptor")?;
+        let report = self.change(&mut engine, &live, &selection, false, options, &signals)?;
+        Ok(report.code())
+    }
+
+    fn change(
+        &self,
+        engine: &mut Engine<'_>,
+        live: &Live,
+        selection: &BTreeSet<Index>,
+        up: bool,
+        options: Options,
+        signals: &SignalFd,
+    ) -> Result<Report> {
+        let mut told = Told { verbosity: self.verbosity };
+        let report = engine.change(selection, up, options, Some(signals), &mut told)?;
+        let names = |list: &[Index]| list.iter().map(|i| live.graph.name(*i)).collect::<Vec<_>>().join(" ");
+        let what = if up { "started" } else { "stopped" };
+        if !report.skipped.is_empty() && !report.interrupted {
+            let why = if report.timed_out { "the time is up" } else { "because of that" };
+            let skipped = names(&report.skipped);
+            diag::say_as(SPEAKER, Level::Warning, format_args!("{why}: not {what}: {skipped}"));
+        }
+        Ok(report)
+    }
+}
+
+/// Whether a signal means that a boot shall end.
+pub const END_BOOT: Signal = Signal::TERM;
+
+/// Says what happens to services.
+struct Told {
+    verbosity: u8,
+}
+
+impl Progress for Told {
+    fn begins(&mut self, name: &str, up: bool) {
+        if self.verbosity >= 2 {
+            let what = if up { "starting" } else { "stopping" };
+            diag::say_as(SPEAKER, Level::Info, format_args!("service {name}: {what}"));
+        }
+    }
+
+    fn ends(&mut self, name: &str, up: bool, end: End, duration: Duration) {
+        let (start, started) = if up { ("start", "started") } else { ("stop", "stopped") };
+        let time = took(duration);
+        match end {
+            End::Done if self.verbosity >= 2 => diag::say_as(
+                SPEAKER,
+                Level::Info,
+                format_args!("service {name} successfully {started} ({time})"),
+            ),
+            End::Done => {}
+            end if self.verbosity >= 1 => diag::say_as(
+                SPEAKER,
+                Level::Warning,
+                format_args!("unable to {start} service {name}: {} ({time})", end.reason()),
+            ),
+            _ => {}
+        }
+    }
+}

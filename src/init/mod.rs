@@ -1,0 +1,556 @@
+//! The container's first program: environment store, boot, the container's command, shutdown.
+//!
+//! Pid 1 itself is small and decides nothing that could go wrong: it reaps, keeps the scanner alive, holds
+//! what must not die ([`crate::scan::reaper::Keeper`]), and starts a child for every piece of real work. What
+//! is to be done when is [`phase`]; what the children do is [`boot`].
+
+pub mod boot;
+pub mod envstore;
+pub mod overlay;
+pub mod phase;
+pub mod place;
+
+use self::boot::Boot;
+use self::phase::{Action, Container, Event, IfBootFails, Rules, Stage};
+use crate::diag::{self, Error, Result, Unable, code};
+use crate::process::{Pid, Signal, WaitStatus};
+use crate::scan::reaper::{self, Channel, Keeper};
+use crate::scan::run::{Above, Options as ScanOptions};
+use crate::servicedir::diagnose;
+use crate::supervise::wire::SOCKET;
+use crate::sys::signal::{self, Blocked, SignalFd, Target};
+use crate::sys::spawn::{self, CArray, Spawn, Step};
+use crate::sys::{Errno, clock, env, process, socket, wait};
+use crate::time::Mono;
+use rustix::event::{PollFd, PollFlags, poll};
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+/// What the container's environment and command line ask of us.
+pub struct Options {
+    /// The boot.
+    pub boot: Boot,
+    /// The command and its arguments; empty: none.
+    pub command: Vec<CString>,
+    /// What a failed boot means.
+    pub if_boot_fails: IfBootFails,
+    /// From the request to stop to the exit.
+    pub stop_time: Duration,
+    /// `S6_KILL_GRACETIME`: from the last polite signal to SIGKILL.
+    pub kill_grace: Duration,
+    /// Services get the container's whole environment.
+    pub keep_env: bool,
+}
+
+/// Runs the container; returns its exit code.
+pub fn run(options: Options, blocked: Blocked) -> Result<u8> {
+    let mut init = Init::open(options, blocked)?;
+    Ok(init.serve())
+}
+
+/// How many dead strangers are remembered until it is known whether the scanner died with them.
+const BATCH: usize = 256;
+
+/// At the very end, how often it is looked whether anybody is left.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
+struct Init {
+    options: Options,
+    blocked: Blocked,
+    container: Container,
+    signals: SignalFd,
+    control: OwnedFd,
+    keeper: Keeper,
+    keeper_end: OwnedFd,
+    listener: OwnedFd,
+    channel: Channel,
+    /// The container's own standard input, for the command.
+    input: Option<OwnedFd>,
+    terminal: bool,
+    workdir: String,
+    scanner: Option<Pid>,
+    scanner_started: Mono,
+    short_lives: u32,
+    scanner_at: Option<Mono>,
+    boot: Option<Pid>,
+    stop: Option<Pid>,
+    command: Option<Pid>,
+    /// The scanner has died once: what is reaped may be a service.
+    tell: bool,
+    pipe_full: bool,
+    exiting: bool,
+}
+
+impl Init {
+    fn open(options: Options, blocked: Blocked) -> Result<Init> {
+        process::raise_nofile();
+        if Pid::own().raw() != 1 {
+            wait::become_subreaper().unable("become a subreaper")?;
+        }
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+        let workdir = std::env::current_dir().map_or("/".into(), |d| d.to_string_lossy().into_owned());
+        let control = place::prepare(&workdir)?;
+        settle_environment(options.keep_env)?;
+        let terminal = rustix::termios::isatty(rustix::stdio::stdin());
+        let input = take_input(terminal);
+        rustix::process::chdir(place::SCANDIR).unable(format_args!("chdir to {}", place::SCANDIR))?;
+        let listener = socket::listen(SOCKET).unable(format_args!("listen at {SOCKET}"))?;
+        rustix::process::chdir("/").unable("chdir to /")?;
+        let (up, down) = socket::pair().unable("make a socket pair")?;
+        let channel = Channel::new().unable("make a pipe")?;
+        let signals = SignalFd::open(blocked).unable("create a signal descriptor")?;
+        let rules = Rules {
+            has_command: !options.command.is_empty(),
+            if_boot_fails: options.if_boot_fails,
+            stop_time: options.stop_time,
+            kill_grace: options.kill_grace,
+        };
+        let (container, todo) = Container::new(rules);
+        let mut init = Init {
+            options,
+            blocked,
+            container,
+            signals,
+            control,
+            keeper: Keeper::new(up),
+            keeper_end: down,
+            listener,
+            channel,
+            input,
+            terminal,
+            workdir,
+            scanner: None,
+            scanner_started: clock::mono(),
+            short_lives: 0,
+            scanner_at: None,
+            boot: None,
+            stop: None,
+            command: None,
+            tell: false,
+            pipe_full: false,
+            exiting: false,
+        };
+        init.start_scanner(true);
+        init.obey(todo);
+        Ok(init)
+    }
+
+    fn serve(&mut self) -> u8 {
+        while !self.exiting {
+            self.turn();
+        }
+        place::exit_code()
+    }
+
+    fn turn(&mut self) {
+        // Nobody tells us of the end of a process that another namespace put here.
+        let look = self.waits_for_the_end().then(|| clock::mono().after(LOOK_AGAIN));
+        let deadline = [self.container.deadline(), self.scanner_at, look].into_iter().flatten().min();
+        let timeout = deadline.map(|at| {
+            let left = at.since(clock::mono());
+            rustix::time::Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos() as _ }
+        });
+        let mut fds = vec![
+            PollFd::from_borrowed_fd(self.signals.as_fd(), PollFlags::IN),
+            PollFd::new(&self.keeper.socket, PollFlags::IN),
+            PollFd::new(&self.control, PollFlags::IN),
+        ];
+        if self.pipe_full {
+            fds.push(PollFd::new(&self.channel.writer, PollFlags::OUT));
+        }
+        if poll(&mut fds, timeout.as_ref()).is_err() {
+            return;
+        }
+        let hit: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+        drop(fds);
+        if hit[1] {
+            self.keeper.serve();
+        }
+        if hit.get(3) == Some(&true) {
+            self.pipe_full = false;
+            self.reap();
+        }
+        if hit[0] {
+            self.on_signals();
+        }
+        if hit[2] {
+            self.on_control();
+        }
+        if self.scanner_at.is_some_and(|at| at <= clock::mono()) {
+            self.scanner_at = None;
+            self.start_scanner(false);
+        }
+        self.feed(Event::Timeout);
+        self.look_for_the_end();
+    }
+
+    fn feed(&mut self, event: Event) {
+        let todo = self.container.on(clock::mono(), event);
+        self.obey(todo);
+    }
+
+    // ------------------------------------------------------------------------------------ what comes
+
+    fn on_signals(&mut self) {
+        /// `SIGRTMIN+3`: systemd's "halt", and what some container engines send to stop.
+        const RTMIN_3: Signal = Signal(37);
+        while let Some(signal) = self.signals.next() {
+            match signal {
+                Signal::CHLD => self.reap(),
+                Signal::HUP => self.signal_scanner(Signal::HUP),
+                Signal::TERM | Signal::INT | Signal::QUIT | Signal::PWR | Signal::USR1 | Signal::USR2 => {
+                    self.feed(Event::StopAsked);
+                }
+                Signal::WINCH | RTMIN_3 => self.feed(Event::StopAsked),
+                _ => {}
+            }
+        }
+    }
+
+    /// `halt`, `poweroff`, `reboot`: each ends the container. Other bytes mean nothing.
+    fn on_control(&mut self) {
+        let mut buf = [0u8; 64];
+        let Ok(n) = rustix::io::read(&self.control, &mut buf) else { return };
+        if buf[..n].iter().any(|b| b"hpr".contains(b)) {
+            self.feed(Event::StopAsked);
+        }
+    }
+
+    /// Reaps what has died. Who may be a service is told of: before it is reaped once the scanner has died,
+    /// and until then only if the scanner turns out to have died in the same batch (a dead parent and its
+    /// orphans become ours in one instant).
+    fn reap(&mut self) {
+        let mut batch: Vec<wait::Dead> = Vec::new();
+        loop {
+            if batch.len() >= BATCH {
+                self.tell |= self.scanner.is_none_or(wait::is_dead);
+                if self.tell {
+                    break;
+                }
+                batch.clear();
+            }
+            let Some(dead) = (if self.tell { wait::peek() } else { wait::reap() }) else { break };
+            if self.is_ours(dead.0) {
+                if self.tell {
+                    wait::reap_pid(dead.0);
+                }
+                self.on_own_death(dead);
+            } else if !self.tell {
+                batch.push(dead);
+            } else if !reaper::tell_and_reap(&self.channel.writer, dead) {
+                self.pipe_full = true;
+                break;
+            }
+        }
+        if self.tell {
+            for dead in batch {
+                reaper::tell(&self.channel.writer, dead);
+            }
+        }
+    }
+
+    fn is_ours(&self, pid: Pid) -> bool {
+        [self.scanner, self.boot, self.stop, self.command].contains(&Some(pid))
+    }
+
+    fn on_own_death(&mut self, (pid, status): wait::Dead) {
+        let pid = Some(pid);
+        if pid == self.scanner {
+            self.scanner = None;
+            self.tell = true;
+            self.on_scanner_death();
+        } else if pid == self.boot {
+            self.boot = None;
+            self.feed(Event::BootEnded(status));
+        } else if pid == self.stop {
+            self.stop = None;
+            self.feed(Event::ServicesEnded(status));
+        } else if pid == self.command {
+            self.command = None;
+            self.feed(Event::CommandEnded(status));
+        }
+    }
+
+    fn on_scanner_death(&mut self) {
+        if !self.container.wants_scanner() {
+            return self.feed(Event::ScannerEnded);
+        }
+        let now = clock::mono();
+        if now.since(self.scanner_started) >= Duration::from_secs(1) {
+            self.short_lives = 0;
+            return self.start_scanner(false);
+        }
+        let pause = Duration::from_millis(10 << self.short_lives.min(6));
+        self.short_lives += 1;
+        self.scanner_at = Some(now.after(pause));
+    }
+
+    fn waits_for_the_end(&self) -> bool {
+        use phase::Phase;
+        matches!(self.container.phase(), Phase::Ending { stage: Stage::Rest | Stage::Kill, .. })
+    }
+
+    /// At the end: whether anybody is left.
+    fn look_for_the_end(&mut self) {
+        if self.waits_for_the_end() {
+            let nobody = match Pid::own().raw() {
+                1 => !signal::anyone_left(),
+                _ => !wait::have_children(),
+            };
+            if nobody {
+                self.feed(Event::NothingLeft);
+            }
+        }
+    }
+
+    // ------------------------------------------------------------------------------------ what is done
+
+    fn obey(&mut self, todo: Vec<Action>) {
+        for action in todo {
+            match action {
+                Action::StartBoot => self.start_boot(),
+                Action::EndBoot => {
+                    if let Some(pid) = self.boot {
+                        let _ = signal::send(Target::Process(pid), boot::END_BOOT);
+                    }
+                }
+                Action::KillBoot => {
+                    if let Some(pid) = self.boot {
+                        let _ = signal::send(Target::Process(pid), Signal::KILL);
+                    }
+                }
+                Action::StartCommand => self.start_command(),
+                Action::SignalCommand(signal) => {
+                    if let Some(pid) = self.command {
+                        // What it started and did not tell goes with it when it must be killed.
+                        let group = signal == Signal::KILL;
+                        let to = if group { Target::Group(pid) } else { Target::Process(pid) };
+                        let _ = signal::send(to, signal);
+                    }
+                }
+                Action::StopServices(until) => self.stop_services(until),
+                Action::StopScanner => self.signal_scanner(Signal::TERM),
+                Action::SignalAll(signal) => self.signal_all(signal),
+                Action::WriteExitCode(code) => {
+                    if let Err(e) = place::set_exit_code(code) {
+                        diag::warn(e);
+                    }
+                }
+                Action::SayLate(stage) => self.say_late(stage),
+                Action::SayBootFailed => diag::warn("some services did not start: going on without them"),
+                Action::Exit => self.exiting = true,
+            }
+        }
+    }
+
+    fn start_scanner(&mut self, first: bool) {
+        self.scanner_started = clock::mono();
+        let executed = if first { None } else { self.execute_scanner() };
+        let started = match executed {
+            Some(pid) => Ok(pid),
+            None => self.fork_scanner(),
+        };
+        match started {
+            Ok(pid) => self.scanner = Some(pid),
+            Err(e) => {
+                diag::warn(format_args!("{} (retrying in 1 s)", Error::unable("fork", e)));
+                self.scanner_at = Some(clock::mono().after(Duration::from_secs(1)));
+            }
+        }
+    }
+
+    fn handed_down(&self) -> [std::os::fd::BorrowedFd<'_>; 4] {
+        [
+            self.listener.as_fd(),
+            self.keeper_end.as_fd(),
+            self.channel.reader.as_fd(),
+            self.channel.writer.as_fd(),
+        ]
+    }
+
+    fn fork_scanner(&self) -> std::result::Result<Pid, Errno> {
+        let blocked = self.blocked;
+        spawn::fork(blocked, &self.handed_down(), |kept| {
+            diag::set_program("svscan");
+            process::set_title("svscan", &["svscan", place::SCANDIR]);
+            let Some(above) = Above::from_fds(kept) else { return code::BUG };
+            if rustix::process::chdir(place::SCANDIR).is_err() {
+                return code::SYSTEM;
+            }
+            let options = ScanOptions { above: Some(above), ..ScanOptions::default() };
+            diag::exit_code(crate::scan::run::run(options, blocked))
+        })
+    }
+
+    /// Starts a scanner from the file system, which may be a newer one.
+    fn execute_scanner(&self) -> Option<Pid> {
+        let (program, name) = process::sibling("svscan")?;
+        let argv = CArray::new(vec![name, c"--above".to_owned(), CString::new(place::SCANDIR).ok()?]);
+        let fds: Vec<_> = self.handed_down().into_iter().zip(Above::FIRST_FD..).collect();
+        let spawn = Spawn { fds: &fds, ..Spawn::new(std::slice::from_ref(&program), &argv) };
+        spawn
+            .start(self.blocked)
+            .inspect_err(|e| {
+                let shown = program.to_string_lossy();
+                diag::warn(Error::unable(format_args!("execute {shown}"), e.errno));
+            })
+            .ok()
+    }
+
+    fn signal_scanner(&mut self, signal: Signal) {
+        match self.scanner {
+            Some(pid) => {
+                let _ = signal::send(Target::Process(pid), signal);
+            }
+            None if signal == Signal::TERM => self.feed(Event::ScannerEnded),
+            None => {}
+        }
+    }
+
+    fn start_boot(&mut self) {
+        let blocked = self.blocked;
+        let boot = self.options.boot.clone();
+        self.boot = self.fork_child("init: boot", move || {
+            // Until it talks to the supervisor it ends when it is told, as any program does.
+            signal::allow(boot::END_BOOT);
+            boot.up(blocked)
+        });
+        if self.boot.is_none() {
+            self.feed(Event::BootEnded(WaitStatus::exited(phase::boot_code::REFUSED)));
+        }
+    }
+
+    fn stop_services(&mut self, until: Mono) {
+        let blocked = self.blocked;
+        let boot = self.options.boot.clone();
+        self.stop = self.fork_child("init: stop", move || boot.down(until, blocked));
+        if self.stop.is_none() {
+            self.feed(Event::ServicesEnded(WaitStatus::exited(phase::boot_code::FAILED)));
+        }
+    }
+
+    fn fork_child(&self, title: &str, work: impl FnOnce() -> u8) -> Option<Pid> {
+        let forked = spawn::fork(self.blocked, &[], |_| {
+            process::set_title("init", &[title]);
+            work()
+        });
+        forked.inspect_err(|e| diag::warn(Error::unable("fork", *e))).ok()
+    }
+
+    fn start_command(&mut self) {
+        match self.try_start_command() {
+            Ok(pid) => self.command = Some(pid),
+            Err((text, code)) => {
+                diag::say(diag::Level::Fatal, text);
+                self.feed(Event::CommandEnded(WaitStatus::exited(code)));
+            }
+        }
+    }
+
+    fn try_start_command(&mut self) -> std::result::Result<Pid, (String, u8)> {
+        let words = self.options.command.clone();
+        let name = words[0].to_string_lossy().into_owned();
+        let path = env::get("PATH").map_or(&b"/usr/bin:/bin"[..], |p| p.as_encoded_bytes());
+        let (programs, argv) = (spawn::candidates(&words[0], path), CArray::new(words));
+        let dir = crate::servicedir::open(rustix::fs::CWD, self.workdir.as_str()).ok();
+        let fds: Vec<_> = self.input.iter().map(|fd| (fd.as_fd(), 0)).collect();
+        let spawn = Spawn {
+            dir: dir.as_ref().map(|d| d.as_fd()),
+            fds: &fds,
+            new_session: true,
+            controlling_terminal: self.terminal,
+            ..Spawn::new(&programs, &argv)
+        };
+        spawn.start(self.blocked).map_err(|e| {
+            let shown = match programs.as_slice() {
+                [one] => diagnose::exec_failure(rustix::fs::CWD, &one.to_string_lossy(), e.errno).to_string(),
+                _ => diag::reason(e.errno).to_owned(),
+            };
+            let code = match (e.step, e.errno) {
+                (Step::Exec, Errno::NOENT | Errno::NOTDIR) => code::NOT_FOUND,
+                (Step::Exec, _) => code::NOT_EXECUTABLE,
+                _ => code::SYSTEM,
+            };
+            (format!("unable to execute {name}: {shown}"), code)
+        })
+    }
+
+    /// As pid 1 everybody; else only our own descendants, of whom the orphans are our children.
+    fn signal_all(&self, signal: Signal) {
+        if Pid::own().raw() == 1 {
+            let _ = signal::send(Target::Everyone, signal);
+            return;
+        }
+        for pid in process::descendants(Pid::own()) {
+            let _ = signal::send(Target::Process(pid), signal);
+        }
+    }
+
+    fn say_late(&self, stage: Stage) {
+        let what = match stage {
+            Stage::Boot => "the boot did not end when told",
+            Stage::Command => "the command did not end when told: killing it",
+            Stage::Services => "services took too long to stop",
+            Stage::Scanner => "supervision took too long to end",
+            Stage::Rest => "processes did not end when told: killing them",
+            Stage::Kill => "processes cannot be killed: leaving them",
+        };
+        diag::warn(what);
+    }
+}
+
+/// Remembers the environment for `with-contenv`, and leaves to services only what they shall have.
+fn settle_environment(keep: bool) -> Result<()> {
+    let path = search_path(env::get("PATH").map(|p| p.to_string_lossy().into_owned()));
+    let path = CString::new(format!("PATH={path}")).expect("it came without NUL");
+    let rest = env::strings().filter(|s| !s.to_bytes().starts_with(b"PATH=")).map(CString::from);
+    let all: Vec<CString> = rest.chain([path.clone()]).collect();
+    if keep {
+        env::replace(all);
+        return Ok(());
+    }
+    let variables = all.iter().map(|s| s.as_c_str());
+    envstore::Store::create(envstore::DIR, variables, |skipped| diag::warn(skipped))
+        .unable(format_args!("make {}", envstore::DIR))?;
+    env::replace(vec![path]);
+    Ok(())
+}
+
+/// `/command`, `/usr/bin` and `/bin` are on it, the first of them first, unless they were already.
+fn search_path(given: Option<String>) -> String {
+    let mut path = given.filter(|p| !p.is_empty()).unwrap_or_else(|| "/bin".to_owned());
+    for dir in ["/bin", "/usr/bin", "/command"] {
+        if !path.split(':').any(|d| d == dir) {
+            path = format!("{dir}:{path}");
+        }
+    }
+    path
+}
+
+/// Takes the container's standard input for the command; ours is /dev/null from here on. A terminal is
+/// given up: the command's session will have it.
+fn take_input(terminal: bool) -> Option<OwnedFd> {
+    if terminal {
+        process::give_up_terminal();
+    }
+    let input = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 16).ok();
+    let null = rustix::fs::open("/dev/null", rustix::fs::OFlags::RDWR, rustix::fs::Mode::empty());
+    if let Ok(null) = null {
+        let _ = rustix::stdio::dup2_stdin(&null);
+    }
+    input
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_search_path_has_what_it_needs() {
+        let path = |p: &str| search_path(Some(p.to_owned()));
+        assert_eq!(search_path(None), "/command:/usr/bin:/bin");
+        assert_eq!(path("/usr/local/bin:/usr/bin:/bin"), "/command:/usr/local/bin:/usr/bin:/bin");
+        assert_eq!(path("/command:/x"), "/usr/bin:/bin:/command:/x");
+    }
+}
