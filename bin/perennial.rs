@@ -8,12 +8,45 @@ use perennial::sys::process::is_all_in_one;
 use perennial::{cli, diag::Error};
 use std::ffi::OsString;
 
+#[path = "cleanfifodir.rs"]
+#[allow(dead_code)]
+mod cleanfifodir;
+#[path = "ftrig-notify.rs"]
+#[allow(dead_code)]
+mod ftrig_notify;
+#[path = "ftrig-wait.rs"]
+#[allow(dead_code)]
+mod ftrig_wait;
 #[path = "halt.rs"]
 #[allow(dead_code)]
 mod halt;
 #[path = "init.rs"]
 #[allow(dead_code)]
 mod init;
+#[path = "instance-control.rs"]
+#[allow(dead_code)]
+mod instance_control;
+#[path = "instance-create.rs"]
+#[allow(dead_code)]
+mod instance_create;
+#[path = "instance-delete.rs"]
+#[allow(dead_code)]
+mod instance_delete;
+#[path = "instance-list.rs"]
+#[allow(dead_code)]
+mod instance_list;
+#[path = "instance-status.rs"]
+#[allow(dead_code)]
+mod instance_status;
+#[path = "mkfifodir.rs"]
+#[allow(dead_code)]
+mod mkfifodir;
+#[path = "notifyoncheck.rs"]
+#[allow(dead_code)]
+mod notifyoncheck;
+#[path = "permafailon.rs"]
+#[allow(dead_code)]
+mod permafailon;
 #[path = "printcontenv.rs"]
 #[allow(dead_code)]
 mod printcontenv;
@@ -26,12 +59,42 @@ mod supervise;
 #[path = "svc.rs"]
 #[allow(dead_code)]
 mod svc;
+#[path = "svdt.rs"]
+#[allow(dead_code)]
+mod svdt;
+#[path = "svdt-clear.rs"]
+#[allow(dead_code)]
+mod svdt_clear;
+#[path = "svlink.rs"]
+#[allow(dead_code)]
+mod svlink;
+#[path = "svlisten.rs"]
+#[allow(dead_code)]
+mod svlisten;
+#[path = "svlisten1.rs"]
+#[allow(dead_code)]
+mod svlisten1;
+#[path = "svok.rs"]
+#[allow(dead_code)]
+mod svok;
+#[path = "svperms.rs"]
+#[allow(dead_code)]
+mod svperms;
 #[path = "svscan.rs"]
 #[allow(dead_code)]
 mod svscan;
+#[path = "svscanctl.rs"]
+#[allow(dead_code)]
+mod svscanctl;
 #[path = "svstat.rs"]
 #[allow(dead_code)]
 mod svstat;
+#[path = "svunlink.rs"]
+#[allow(dead_code)]
+mod svunlink;
+#[path = "svwait.rs"]
+#[allow(dead_code)]
+mod svwait;
 #[path = "with-contenv.rs"]
 #[allow(dead_code)]
 mod with_contenv;
@@ -42,14 +105,35 @@ const USAGE: &str = "perennial program [ argument... ]\n\
 
 /// Every program: its name, and the name that s6 and images have for it, if it is another.
 const PROGRAMS: &[(&str, &[&str], Program)] = &[
+    ("cleanfifodir", &["s6-cleanfifodir"], cleanfifodir::cleanfifodir),
+    ("ftrig-notify", &["s6-ftrig-notify"], ftrig_notify::ftrig_notify),
+    ("ftrig-wait", &["s6-ftrig-wait"], ftrig_wait::ftrig_wait),
     ("halt", &["poweroff", "reboot", "shutdown"], halt::halt),
     ("init", &[], init::init),
+    ("instance-control", &["s6-instance-control"], instance_control::instance_control),
+    ("instance-create", &["s6-instance-create"], instance_create::instance_create),
+    ("instance-delete", &["s6-instance-delete"], instance_delete::instance_delete),
+    ("instance-list", &["s6-instance-list"], instance_list::instance_list),
+    ("instance-status", &["s6-instance-status"], instance_status::instance_status),
+    ("mkfifodir", &["s6-mkfifodir"], mkfifodir::mkfifodir),
+    ("notifyoncheck", &["s6-notifyoncheck"], notifyoncheck::notifyoncheck),
+    ("permafailon", &["s6-permafailon"], permafailon::permafailon),
     ("printcontenv", &[], printcontenv::printcontenv),
     ("rc", &[], rc::rc),
     ("supervise", &["s6-supervise"], supervise::supervise),
     ("svc", &["s6-svc"], svc::svc),
+    ("svdt", &["s6-svdt"], svdt::svdt),
+    ("svdt-clear", &["s6-svdt-clear"], svdt_clear::svdt_clear),
+    ("svlink", &["s6-svlink"], svlink::svlink),
+    ("svlisten", &["s6-svlisten"], svlisten::svlisten),
+    ("svlisten1", &["s6-svlisten1"], svlisten1::svlisten1),
+    ("svok", &["s6-svok"], svok::svok),
+    ("svperms", &["s6-svperms"], svperms::svperms),
     ("svscan", &["s6-svscan"], svscan::svscan),
+    ("svscanctl", &["s6-svscanctl"], svscanctl::svscanctl),
     ("svstat", &["s6-svstat"], svstat::svstat),
+    ("svunlink", &["s6-svunlink"], svunlink::svunlink),
+    ("svwait", &["s6-svwait"], svwait::svwait),
     ("with-contenv", &[], with_contenv::with_contenv),
 ];
 

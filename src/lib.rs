@@ -4,6 +4,7 @@
 //!
 //! - [`time`], [`process`]: instants, stamps, wait statuses, signals as data.
 //! - [`accounts`]: names of users and groups.
+//! - [`check`]: finding out by asking whether a service is ready.
 //! - [`files`]: copying and removing directory trees.
 //! - [`diag`], [`cli`]: messages, exit codes, the way in and out of a program.
 //! - [`chainload`]: becoming another program.
@@ -20,6 +21,7 @@
 
 pub mod accounts;
 pub mod chainload;
+pub mod check;
 pub mod cli;
 pub mod diag;
 pub mod execline;
