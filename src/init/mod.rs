@@ -146,14 +146,18 @@ impl Init {
     fn turn(&mut self) {
         // Nobody tells us of the end of a process that another namespace put here.
         let look = self.waits_for_the_end().then(|| clock::mono().after(LOOK_AGAIN));
-        let deadline = [self.container.deadline(), self.scanner_at, look].into_iter().flatten().min();
+        let deadline = [self.container.deadline(), self.scanner_at, self.keeper.deadline(), look]
+            .into_iter()
+            .flatten()
+            .min();
+        let now = clock::mono();
         let timeout = deadline.map(|at| {
-            let left = at.since(clock::mono());
+            let left = at.since(now);
             rustix::time::Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos() as _ }
         });
         let mut fds = vec![
             PollFd::from_borrowed_fd(self.signals.as_fd(), PollFlags::IN),
-            PollFd::new(&self.keeper.socket, PollFlags::IN),
+            self.keeper.poll(now),
             PollFd::new(&self.control, PollFlags::IN),
         ];
         if self.pipe_full {
@@ -165,7 +169,7 @@ impl Init {
         let hit: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
         drop(fds);
         if hit[1] {
-            self.keeper.serve();
+            self.keeper.serve(clock::mono());
         }
         if hit.get(3) == Some(&true) {
             self.pipe_full = false;

@@ -12,9 +12,12 @@
 use crate::process::{Pid, WaitStatus};
 use crate::sys::wait::{self, Dead};
 use crate::sys::{Errno, socket};
+use crate::time::Mono;
+use rustix::event::{PollFd, PollFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 /// Both ends of the pipe.
 pub struct Channel {
@@ -64,24 +67,44 @@ pub fn tell_and_reap(writer: impl AsFd, dead: Dead) -> bool {
 /// pid 1, or svscan where there is no init of ours. A FIFO that somebody has open for reading and writing
 /// loses nothing and raises no SIGPIPE, whoever else dies. The supervisor's successor finds it by its name;
 /// the keeper only keeps.
+///
+/// A message keeps what it carries while it waits to be read. So after reading the keeper rests for a moment:
+/// a thousand services that start wake it a few times, not a thousand.
 pub struct Keeper {
     /// Where messages arrive.
-    pub socket: OwnedFd,
+    socket: OwnedFd,
     held: BTreeMap<super::Identity, OwnedFd>,
+    rests_until: Option<Mono>,
 }
 
 const HOLD: u8 = b'H';
 const RELEASE: u8 = b'R';
 
+/// How long messages may wait. A socket holds some 270 of them, and a service takes 0.1 ms to start.
+const REST: Duration = Duration::from_millis(2);
+
 impl Keeper {
     /// One that keeps what is sent to the other end of `socket`.
     pub fn new(socket: OwnedFd) -> Keeper {
-        Keeper { socket, held: BTreeMap::new() }
+        Keeper { socket, held: BTreeMap::new(), rests_until: None }
+    }
+
+    /// When it has rested; the loop around it must look again then.
+    pub fn deadline(&self) -> Option<Mono> {
+        self.rests_until
+    }
+
+    /// What to wait for: messages, or nothing while it rests.
+    pub fn poll(&mut self, now: Mono) -> PollFd<'_> {
+        self.rests_until = self.rests_until.filter(|at| now < *at);
+        let flags = if self.rests_until.is_some() { PollFlags::empty() } else { PollFlags::IN };
+        PollFd::new(&self.socket, flags)
     }
 
     /// Takes all messages that have come. False: the other end is gone.
-    pub fn serve(&mut self) -> bool {
-        let mut buf = [0u8; 32];
+    pub fn serve(&mut self, now: Mono) -> bool {
+        self.rests_until = Some(now.after(REST));
+        let mut buf = [0u8; socket::MAX_MESSAGE];
         loop {
             match socket::receive(&self.socket, &mut buf) {
                 Ok(message) if message.len == 0 => return false,
@@ -92,20 +115,15 @@ impl Keeper {
     }
 
     fn take(&mut self, message: &[u8], fds: Vec<OwnedFd>) {
-        match message {
-            [HOLD] => {
-                for fd in fds {
-                    if let Ok(identity) = super::Identity::of(&fd) {
-                        self.held.insert(identity, fd);
-                    }
-                }
+        let Some((what, rest)) = message.split_first() else { return };
+        let mut fds = fds.into_iter();
+        for bytes in rest.chunks_exact(16) {
+            let identity = super::Identity::from_bytes(bytes.try_into().expect("16 bytes"));
+            match *what {
+                HOLD => fds.next().and_then(|fd| self.held.insert(identity, fd)).map_or((), drop),
+                RELEASE => self.held.remove(&identity).map_or((), drop),
+                _ => {}
             }
-            [RELEASE, rest @ ..] => {
-                if let Ok(bytes) = <[u8; 16]>::try_from(rest) {
-                    self.held.remove(&super::Identity::from_bytes(bytes));
-                }
-            }
-            _ => {}
         }
     }
 
@@ -120,17 +138,23 @@ impl Keeper {
     }
 }
 
-/// Asks the keeper at the other end of `socket` to hold `fd`. Safe from the moment this returns: the message
-/// itself keeps the descriptor.
-pub fn hold(socket: impl AsFd, fd: impl AsFd) -> Result<(), Errno> {
-    socket::send(socket, &[HOLD], &[fd.as_fd()])
+/// Asks the keeper at the other end of `socket` to hold `fd`, which is `identity`. Safe from the moment this
+/// returns: the message itself keeps the descriptor. An error says that the keeper has too much to read.
+pub fn hold(socket: impl AsFd, fd: impl AsFd, identity: super::Identity) -> Result<(), Errno> {
+    socket::send(socket, &message(HOLD, &[identity]), &[fd.as_fd()])
 }
 
-/// Asks the keeper to let go.
-pub fn release(socket: impl AsFd, identity: super::Identity) -> Result<(), Errno> {
-    let mut message = [RELEASE; 17];
-    message[1..].copy_from_slice(&identity.to_bytes());
-    socket::send(socket, &message, &[])
+/// Asks the keeper to let go of these.
+pub fn release(socket: impl AsFd, identities: &[super::Identity]) -> Result<(), Errno> {
+    identities
+        .chunks((socket::MAX_MESSAGE - 1) / 16)
+        .try_for_each(|some| socket::send(&socket, &message(RELEASE, some), &[]))
+}
+
+fn message(what: u8, identities: &[super::Identity]) -> Vec<u8> {
+    let mut message = vec![what];
+    identities.iter().for_each(|identity| message.extend_from_slice(&identity.to_bytes()));
+    message
 }
 
 #[cfg(test)]
@@ -142,18 +166,26 @@ mod tests {
         let (up, down) = socket::pair().unwrap();
         let mut keeper = Keeper::new(up);
         let (reader, writer) = rustix::pipe::pipe().unwrap();
-        hold(&down, &reader).unwrap();
-        hold(&down, &reader).unwrap();
         let identity = super::super::Identity::of(&reader).unwrap();
+        let at = |ms| Mono::default().after(Duration::from_millis(ms));
+        let listens = |keeper: &mut Keeper, now| {
+            let mut fds = [keeper.poll(now)];
+            rustix::event::poll(&mut fds, Some(&Default::default())).unwrap() == 1
+        };
+        hold(&down, &reader, identity).unwrap();
+        hold(&down, &reader, identity).unwrap();
         drop(reader);
-        assert!(keeper.serve());
+        assert!(listens(&mut keeper, at(0)));
+        assert!(keeper.serve(at(0)));
         assert_eq!(keeper.len(), 1, "the same FIFO is held once");
         assert_eq!(rustix::io::write(&writer, b"x"), Ok(1), "somebody can read it");
-        release(&down, identity).unwrap();
-        assert!(keeper.serve());
+        release(&down, &[identity]).unwrap();
+        assert!(!listens(&mut keeper, at(1)), "it rests");
+        assert!(listens(&mut keeper, at(2)));
+        assert!(keeper.serve(at(2)));
         assert!(keeper.is_empty());
         drop(down);
-        assert!(!keeper.serve());
+        assert!(!keeper.serve(at(6)));
     }
 
     #[test]

@@ -153,7 +153,9 @@ impl Scanner {
                 (Above { listener: None, keeper: down, channel }, Some(Keeper::new(up)))
             }
         };
-        let _ = reaper::hold(&above.keeper, &control);
+        if let Ok(identity) = super::Identity::of(&control) {
+            let _ = reaper::hold(&above.keeper, &control, identity);
+        }
         let signals = SignalFd::open(blocked).unable("create a signal descriptor")?;
         Ok(Scanner {
             blocked,
@@ -197,7 +199,8 @@ impl Scanner {
 
     fn turn(&mut self) {
         let settles = self.settles.map(|(at, _)| at);
-        let deadline = [self.scan_at, self.start_at, settles].into_iter().flatten().min();
+        let keeper_rested = self.keeper.as_ref().and_then(Keeper::deadline);
+        let deadline = [self.scan_at, self.start_at, settles, keeper_rested].into_iter().flatten().min();
         let now = clock::mono();
         let timeout = deadline.map(|at| {
             let left = at.since(now);
@@ -207,19 +210,18 @@ impl Scanner {
         let readable = PollFlags::IN;
         fds.push(PollFd::from_borrowed_fd(self.signals.as_fd(), readable));
         fds.push(PollFd::from_borrowed_fd(self.control.as_fd(), readable));
+        let link = if self.unsent.is_empty() { readable } else { readable | PollFlags::OUT };
         let optional = [
-            (self.watch.as_ref(), readable),
-            (self.link.as_ref(), if self.unsent.is_empty() { readable } else { readable | PollFlags::OUT }),
-            (self.keeper.as_ref().map(|k| &k.socket), readable),
-            (self.pipe_full.then_some(&self.above.channel.writer), PollFlags::OUT),
+            self.watch.as_ref().map(|fd| PollFd::new(fd, readable)),
+            self.link.as_ref().map(|fd| PollFd::new(fd, link)),
+            self.keeper.as_mut().map(|keeper| keeper.poll(now)),
+            self.pipe_full.then(|| PollFd::new(&self.above.channel.writer, PollFlags::OUT)),
         ];
         let at: Vec<Option<usize>> = optional
             .into_iter()
-            .map(|(fd, flags)| {
-                fd.map(|fd| {
-                    fds.push(PollFd::from_borrowed_fd(fd.as_fd(), flags));
-                    fds.len() - 1
-                })
+            .map(|fd| {
+                fds.push(fd?);
+                Some(fds.len() - 1)
             })
             .collect();
         if poll(&mut fds, timeout.as_ref()).is_err() {
@@ -230,7 +232,7 @@ impl Scanner {
         let (watch, link, keeper, pipe) = (hit(at[0]), hit(at[1]), hit(at[2]), hit(at[3]));
         drop(fds);
         if keeper && let Some(keeper) = &mut self.keeper {
-            keeper.serve();
+            keeper.serve(clock::mono());
         }
         if signals {
             self.on_signals();

@@ -31,6 +31,7 @@ use rustix::fs::{
     AtFlags, FileType, Mode, OFlags, chmodat, chownat, fstat, mkdirat, mknodat, openat, readlinkat,
 };
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::OnceLock;
 
 /// Opens a service directory for use as the base of paths. It stays the same directory when it is renamed.
 pub fn open(at: impl AsFd, path: impl rustix::path::Arg) -> Result<OwnedFd, Errno> {
@@ -40,25 +41,42 @@ pub fn open(at: impl AsFd, path: impl rustix::path::Arg) -> Result<OwnedFd, Errn
 /// Makes what supervision needs in the service directory `dir`, as far as it is not there: `event/`,
 /// `supervise/`, `supervise/control`. Where `event` or `supervise` is a link to a place that does not exist
 /// yet, that place is made (so that service directories can be read-only). Whatever the umask, modes are
-/// s6's.
-pub fn prepare(dir: impl AsFd) -> Result<(), Errno> {
+/// s6's. Returns whether all of it is new.
+pub fn prepare(dir: impl AsFd) -> Result<bool, Errno> {
+    if !umask_takes_from_owner() {
+        return prepare_unmasked(dir);
+    }
     let umask = rustix::process::umask(Mode::empty());
-    let done = prepare_with_no_umask(dir);
+    let done = prepare_unmasked(dir);
     rustix::process::umask(umask);
     done
 }
 
-fn prepare_with_no_umask(dir: impl AsFd) -> Result<(), Errno> {
-    if make_dir(&dir, event::DIR, 0o700)? {
+/// Modes that give nothing to group and others are what is asked for under any ordinary umask.
+fn umask_takes_from_owner() -> bool {
+    static TAKES: OnceLock<bool> = OnceLock::new();
+    *TAKES.get_or_init(|| {
+        let umask = rustix::process::umask(Mode::empty());
+        rustix::process::umask(umask);
+        umask.intersects(Mode::RWXU)
+    })
+}
+
+fn prepare_unmasked(dir: impl AsFd) -> Result<bool, Errno> {
+    // `supervise` first: it is never there without `event` unless somebody was killed between the two, and
+    // then `event` is made now.
+    let supervise = make_dir(&dir, "supervise", 0o700)?;
+    let event = make_dir(&dir, event::DIR, 0o700)?;
+    if event {
         if fstat(&dir)?.st_gid != rustix::process::getegid().as_raw() {
             let _ = chownat(&dir, event::DIR, None, Some(rustix::process::getegid()), AtFlags::empty());
         }
         chmodat(&dir, event::DIR, Mode::from_raw_mode(event::MODE_GROUP), AtFlags::empty())?;
     }
-    make_dir(&dir, "supervise", 0o700)?;
     match mknodat(&dir, "supervise/control", FileType::Fifo, Mode::from_raw_mode(0o600), 0) {
-        Err(Errno::EXIST) => Ok(()),
-        other => other,
+        Ok(()) => Ok(supervise && event),
+        Err(Errno::EXIST) => Ok(false),
+        Err(e) => Err(e),
     }
 }
 

@@ -9,7 +9,8 @@
 //! record that was there before we saw its process alive speaks of an earlier process with that pid. And a
 //! pidfd is opened before the process is looked at: what is found alive then is what the pidfd holds.
 
-use super::service::{self, Adopted, Body, Longrun, Service};
+use super::fifo::Fifo;
+use super::service::{self, Adopted, Body, Longrun, Service, Supervise};
 use super::{Host, Id, UNKNOWN_END, launch};
 use crate::diag::{self, Result};
 use crate::process::{Pid, WaitStatus};
@@ -92,7 +93,7 @@ impl Host {
                     ),
                     None => None,
                 };
-                let (lock, control) = supervise.unzip();
+                let (lock, control) = supervise.map(|s| (s.lock, s.control)).unzip();
                 let mut longrun = Longrun::new(machine, lock, control);
                 longrun.closing = machine.is_last_life() && name.ends_with("/log");
                 if machine.awaits_readiness() {
@@ -216,9 +217,9 @@ impl Host {
     /// Begins to supervise the service directory `dir`. Where a supervisor that left no journal left a
     /// process running (an s6-supervise that was killed, say), the process is taken over.
     pub(super) fn begin_service(&mut self, name: &str, dir: OwnedFd, identity: Identity) -> Result<Id> {
-        let (lock, control) = service::open_supervise(&dir)?;
+        let Supervise { lock, control, new } = service::open_supervise(&dir)?;
         let now = clock::now();
-        let running = running_by_status(&dir, now);
+        let running = if new { None } else { running_by_status(&dir, now) };
         use crate::diag::Unable;
         let slot = self.journal.take(identity, name).unable("extend the journal")?;
         let machine = running.as_ref().map_or_else(Machine::new, |(machine, _)| *machine);
@@ -226,7 +227,7 @@ impl Host {
         let service = Service::new(name, Some(dir), identity, slot, Body::Longrun(longrun), now.mono);
         let id = self.insert(service);
         match running {
-            None => self.begin_life(id),
+            None => self.begin_life(id, new),
             Some((_, pidfd)) => {
                 self.adopt_running(id, pidfd);
                 self.mark_due(id);
@@ -254,7 +255,7 @@ fn running_by_status(dir: &OwnedFd, now: Now) -> Option<(Machine, Option<OwnedFd
 }
 
 impl Longrun {
-    pub(super) fn new(machine: Machine, lock: Option<OwnedFd>, control: Option<OwnedFd>) -> Longrun {
+    pub(super) fn new(machine: Machine, lock: Option<OwnedFd>, control: Option<Fifo>) -> Longrun {
         Longrun {
             machine,
             reader: Reader::default(),

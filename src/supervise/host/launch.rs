@@ -1,5 +1,6 @@
 //! Starting what a service consists of: `run`, `finish`, a oneshot's script.
 
+use super::fifo::Fifo;
 use super::service::{Longrun, Service};
 use crate::diag::{self, reason};
 use crate::process::{End, Pid, WaitStatus};
@@ -12,6 +13,7 @@ use crate::sys::signal::Blocked;
 use crate::sys::spawn::{CArray, Spawn, SpawnError, Step, candidates};
 use crate::sys::{Errno, env};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, mknodat, openat, unlinkat};
+use std::cell::Cell;
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -20,6 +22,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) blocked: Blocked,
     pub(super) journal: &'a Journal,
     pub(super) keeper: Option<&'a OwnedFd>,
+    /// Set when the keeper could not take what it was sent.
+    pub(super) unkept: Cell<bool>,
     pub(super) nofile: libc::rlimit,
 }
 
@@ -57,11 +61,11 @@ pub(super) fn longrun(
 
     // Descriptors: the pipe between a service and its logger, and the readiness FIFO.
     let input = match &longrun.pipe {
-        Some((pipe, _)) => Some(logger_input(dir, pipe)?),
+        Some(pipe) => Some(logger_input(dir, pipe)?),
         None => None,
     };
     let notification = match rules.notification_fd.filter(|_| job == Job::Run) {
-        Some(number) => Some((new_notification(dir, longrun, around.keeper)?, number)),
+        Some(number) => Some((new_notification(dir, longrun, around)?, number)),
         None => None,
     };
     let mut fds: Vec<(BorrowedFd<'_>, i32)> = Vec::new();
@@ -88,8 +92,8 @@ pub(super) fn longrun(
         Ok(pid) => Ok(Launched::Running { pid, boot }),
         Err(e) => {
             let failure = explain(dir, step, e);
-            if let (Some((_, identity)), Some(keeper)) = (longrun.notify.take(), around.keeper) {
-                let _ = reaper::release(keeper, identity);
+            if let (Some(fifo), Some(keeper)) = (longrun.notify.take(), around.keeper) {
+                let _ = reaper::release(keeper, &[fifo.identity]);
             }
             Err(failure)
         }
@@ -109,15 +113,15 @@ fn finish_arguments(status: WaitStatus, pid: Pid, name: CString) -> Vec<CString>
 
 /// The reading end of its pipe for a logger. Ours is open for writing too; with that a logger would never
 /// see the end.
-fn logger_input(dir: &OwnedFd, pipe: &OwnedFd) -> Result<OwnedFd, Failure> {
+fn logger_input(dir: &OwnedFd, pipe: &Fifo) -> Result<OwnedFd, Failure> {
     use std::os::fd::AsRawFd;
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let by_name = openat(dir, PIPE, flags, Mode::empty());
-    if by_name.as_ref().is_ok_and(|fd| Identity::of(fd) == Identity::of(pipe)) {
+    if by_name.as_ref().is_ok_and(|fd| Identity::of(fd) == Ok(pipe.identity)) {
         return by_name.map_err(|e| failed("open supervise/stdin", e));
     }
     // Somebody removed or replaced it; we still have the one that the service writes to.
-    let path = format!("/proc/self/fd/{}", pipe.as_raw_fd());
+    let path = format!("/proc/self/fd/{}", pipe.as_fd().as_raw_fd());
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, Mode::empty()).map_err(|e| failed("open supervise/stdin", e))
 }
@@ -127,46 +131,45 @@ fn logger_input(dir: &OwnedFd, pipe: &OwnedFd) -> Result<OwnedFd, Failure> {
 fn new_notification(
     dir: &OwnedFd,
     longrun: &mut Longrun,
-    keeper: Option<&OwnedFd>,
+    around: &Surroundings<'_>,
 ) -> Result<OwnedFd, Failure> {
-    const PATH: &str = "supervise/notify";
     let fail = |e| failed("make supervise/notify", e);
-    match unlinkat(dir, PATH, AtFlags::empty()) {
+    match unlinkat(dir, NOTIFY, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => {}
         Err(e) => return Err(fail(e)),
     }
-    mknodat(dir, PATH, FileType::Fifo, Mode::from_raw_mode(0o600), 0).map_err(fail)?;
+    mknodat(dir, NOTIFY, FileType::Fifo, Mode::from_raw_mode(0o600), 0).map_err(fail)?;
     let ours = open_notification(dir).map_err(fail)?;
     let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let theirs = openat(dir, PATH, flags, Mode::empty()).map_err(fail)?;
-    if let Some(keeper) = keeper {
-        let _ = reaper::hold(keeper, &ours.0);
+    let theirs = openat(dir, NOTIFY, flags, Mode::empty()).map_err(fail)?;
+    if let Some(keeper) = around.keeper
+        && reaper::hold(keeper, &ours, ours.identity).is_err()
+    {
+        around.unkept.set(true);
     }
     longrun.notify = Some(ours);
     Ok(theirs)
 }
 
-/// Opens the readiness FIFO of the present life.
-pub(super) fn open_notification(dir: &OwnedFd) -> Result<(OwnedFd, Identity), Errno> {
-    let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let fd = openat(dir, "supervise/notify", flags, Mode::empty())?;
-    let identity = Identity::of(&fd)?;
-    Ok((fd, identity))
-}
+/// The readiness FIFO.
+const NOTIFY: &str = "supervise/notify";
 
+/// The input of a logger.
 const PIPE: &str = "supervise/stdin";
+
+/// Opens the readiness FIFO of the present life.
+pub(super) fn open_notification(dir: &OwnedFd) -> Result<Fifo, Errno> {
+    Fifo::open(dir, NOTIFY, false)
+}
 
 /// Opens, or makes, the FIFO that is the input of a logger. Blocking: services write to this very
 /// descriptor, and we never use it.
-pub(super) fn open_pipe(dir: &OwnedFd) -> Result<(OwnedFd, Identity), Errno> {
+pub(super) fn open_pipe(dir: &OwnedFd) -> Result<Fifo, Errno> {
     match mknodat(dir, PIPE, FileType::Fifo, Mode::from_raw_mode(0o600), 0) {
         Ok(()) | Err(Errno::EXIST) => {}
         Err(e) => return Err(e),
     }
-    let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let fd = openat(dir, PIPE, flags, Mode::empty())?;
-    let identity = Identity::of(&fd)?;
-    Ok((fd, identity))
+    Fifo::open(dir, PIPE, true)
 }
 
 /// Starts a oneshot's script: `up` or `down` in its directory holds the words, each ended by NUL.

@@ -17,6 +17,7 @@
 //! what if we are killed before it, and what if after?
 
 mod adopt;
+mod fifo;
 mod launch;
 mod obey;
 mod requests;
@@ -24,6 +25,7 @@ mod roster;
 mod service;
 mod settle;
 
+use self::fifo::Untold;
 use self::service::{Body, Service};
 use super::journal::{INPUT_BYTES, Journal, Source};
 use super::machine::{Event, Leave};
@@ -153,6 +155,7 @@ struct Host {
     /// Of the scan directory; held, never looked at.
     lock: Option<OwnedFd>,
     keeper: Option<OwnedFd>,
+    untold: Untold,
     records: Option<OwnedFd>,
     links: Vec<Option<Link>>,
     /// Requests that came before we knew what is ours already.
@@ -166,7 +169,7 @@ struct Host {
     by_pid: BTreeMap<Pid, Id>,
     names: BTreeMap<Box<str>, Id>,
     timers: BTreeSet<(Mono, Id)>,
-    due: Vec<Id>,
+    due: VecDeque<Id>,
     deferred: Vec<Deferred>,
     nofile: libc::rlimit,
     single: bool,
@@ -205,6 +208,7 @@ impl Host {
             listener: None,
             lock: None,
             keeper: None,
+            untold: Untold::default(),
             records: None,
             links: Vec::new(),
             early: Vec::new(),
@@ -216,7 +220,7 @@ impl Host {
             by_pid: BTreeMap::new(),
             names: BTreeMap::new(),
             timers: BTreeSet::new(),
-            due: Vec::new(),
+            due: VecDeque::new(),
             deferred: Vec::new(),
             nofile,
             single,
@@ -459,7 +463,7 @@ impl Host {
         let (slot, Body::Longrun(longrun)) = (service.slot, &service.body) else { return };
         let fd = match source {
             Source::Control => longrun.control.as_ref(),
-            Source::Notification => longrun.notify.as_ref().map(|(fd, _)| fd),
+            Source::Notification => longrun.notify.as_ref(),
         };
         let Some(fd) = fd else { return };
         let n = self.journal.read_input(slot, source, fd);

@@ -12,6 +12,7 @@ use crate::supervise::oneshot::Script;
 use crate::supervise::wire::Outcome;
 use crate::sys::signal::Target;
 use crate::sys::{Errno, clock, signal};
+use std::cell::Cell;
 use std::os::fd::AsFd;
 
 impl Host {
@@ -30,24 +31,25 @@ impl Host {
         }
     }
 
-    /// Tells a longrun's machine what happened and does at once what cannot wait.
+    /// Tells a longrun's machine what happened and does at once what cannot wait. The files of the service
+    /// count as they are now.
     pub(super) fn feed(&mut self, id: Id, event: Event) {
+        if let Some(service) = self.service_mut(id) {
+            service.read_definition();
+        }
+        self.feed_as_read(id, event);
+    }
+
+    /// The same, with the service's files as they were read last.
+    pub(super) fn feed_as_read(&mut self, id: Id, event: Event) {
         let mut next = Some(event);
         while let Some(event) = next.take() {
             let now = clock::now();
-            let Some(service) = self.service_mut(id) else { return };
-            let (Body::Longrun(longrun), dir) = (&mut service.body, &service.dir) else { return };
-            let mut complaints = Vec::new();
-            if let Some(dir) = dir {
-                longrun.reader.read(dir, |invalid| complaints.push(invalid));
-            }
+            let Some(Body::Longrun(longrun)) = self.service_mut(id).map(|s| &mut s.body) else { return };
             let mut todo = Todo::default();
             // Signals are for the process that was there: one that is left behind gets its last one too.
             let process = longrun.machine.process();
             longrun.machine.on(now, event, longrun.reader.last(), &mut todo);
-            for invalid in complaints {
-                service.warn(invalid);
-            }
             next = self.obey(id, todo, process.map(|(pid, _)| pid));
         }
         self.mark_due(id);
@@ -91,11 +93,16 @@ impl Host {
             service.write_death(&self.journal);
         }
         let pipe = logger.and_then(|l| match &self.service(l)?.body {
-            Body::Longrun(longrun) => longrun.pipe.as_ref().map(|(pipe, _)| pipe.as_fd()),
+            Body::Longrun(longrun) => longrun.pipe.as_ref().map(AsFd::as_fd),
             Body::Oneshot(_) => None,
         });
-        let launched = launch::longrun(&mut service, job, pipe, &self.surroundings());
+        let around = self.surroundings();
+        let launched = launch::longrun(&mut service, job, pipe, &around);
+        let unkept = around.unkept.get();
         self.services[index] = Some(service);
+        if unkept {
+            self.keep_later(id);
+        }
         match launched {
             Ok(Launched::Running { pid, boot }) => {
                 self.by_pid.insert(pid, id);
@@ -120,6 +127,7 @@ impl Host {
             blocked: self.blocked,
             journal: &self.journal,
             keeper: self.keeper.as_ref(),
+            unkept: Cell::new(false),
             nofile: self.nofile,
         }
     }
@@ -191,7 +199,7 @@ impl Host {
         let producer = service.name.strip_suffix("/log").and_then(|name| self.names.get(name)).copied();
         let busy = producer.is_some_and(|p| self.service(p).is_some_and(|s| !s.is_gone()));
         let over = self.service_mut(id).and_then(Service::longrun).filter(|l| l.closing && !busy);
-        if let Some((pipe, _)) = over.and_then(|longrun| longrun.pipe.take()) {
+        if let Some(pipe) = over.and_then(|longrun| longrun.pipe.take()) {
             self.unkeep(&pipe);
         }
     }
@@ -215,7 +223,7 @@ impl Host {
     pub(super) fn watch_notification(&mut self, id: Id) {
         let token = Token::Notification(id, self.lives[id as usize]);
         if let Some(Body::Longrun(longrun)) = self.service(id).map(|s| &s.body)
-            && let Some((fifo, _)) = &longrun.notify
+            && let Some(fifo) = &longrun.notify
             && self.watch(fifo, token).is_err()
         {
             diag::warn("unable to watch supervise/notify: readiness will not be seen");
@@ -224,7 +232,7 @@ impl Host {
 
     pub(super) fn close_notification(&mut self, id: Id) {
         let taken = self.service_mut(id).and_then(Service::longrun).and_then(|l| l.notify.take());
-        if let Some((fifo, _)) = taken {
+        if let Some(fifo) = taken {
             self.unkeep(&fifo);
         }
     }

@@ -148,14 +148,12 @@ impl Host {
         if self.finishing.is_some() {
             return;
         }
-        if let Some(Some(Link { listing: Some(listing), .. })) = self.links.get_mut(link as usize)
-            && let Ok(dir) = servicedir::open(&self.base, &*name)
-            && let Ok(identity) = Identity::of(&dir)
-        {
-            listing.insert(identity);
+        if self.deferred.iter().any(|d| d.name == name) {
+            return;
         }
-        if !self.deferred.iter().any(|d| d.name == name) {
-            self.try_add(name, Duration::from_millis(250), String::new());
+        let known = self.try_add(name, Duration::from_millis(250), String::new());
+        if let Some(Some(Link { listing: Some(listing), .. })) = self.links.get_mut(link as usize) {
+            listing.extend(known);
         }
     }
 

@@ -3,13 +3,11 @@
 use super::service::{Body, Service};
 use super::{DEFER_MOST, Deferred, Host, Id, Token, launch};
 use crate::diag::{Level, Result, Unable};
-use crate::scan::{Identity, reaper};
+use crate::scan::Identity;
 use crate::supervise::machine::Event;
 use crate::sys::clock;
 use crate::time::Mono;
 use crate::{diag, servicedir};
-use rustix::event::epoll;
-use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 impl Host {
@@ -20,8 +18,11 @@ impl Host {
     }
 
     /// Supervises an entry, or says why not and when it is tried again.
-    pub(super) fn try_add(&mut self, name: String, pause: Duration, said: String) {
-        let Err(error) = self.add(&name, &name) else { return };
+    pub(super) fn try_add(&mut self, name: String, pause: Duration, said: String) -> Option<Identity> {
+        let error = match self.add(&name, &name) {
+            Ok(identity) => return Some(identity),
+            Err(error) => error,
+        };
         let text = error.to_string();
         if text != said {
             let who = format!("supervise {name}");
@@ -30,23 +31,28 @@ impl Host {
         }
         let at = clock::mono().after(pause);
         self.defer(name, at, (pause * 2).min(DEFER_MOST), text);
+        None
     }
 
     /// Supervises the service directory `path` under `name`, unless that is done already.
-    pub(super) fn add(&mut self, name: &str, path: &str) -> Result<()> {
+    pub(super) fn add(&mut self, name: &str, path: &str) -> Result<Identity> {
         let dir = servicedir::open(&self.base, path).unable("open the service directory")?;
         let identity = Identity::of(&dir).unable("look at the service directory")?;
         if let Some(id) = self.identities.get(&identity).copied() {
             self.relist(id, name);
-            return Ok(());
+            return Ok(identity);
         }
-        self.begin_service(name, dir, identity).map(drop)
+        self.begin_service(name, dir, identity)?;
+        Ok(identity)
     }
 
-    /// A life of supervision begins.
-    pub(super) fn begin_life(&mut self, id: Id) {
-        self.begin_tally(id);
-        self.feed(id, Event::Begin);
+    /// A life of supervision begins. In a `new` place there is nothing of an earlier one.
+    pub(super) fn begin_life(&mut self, id: Id, new: bool) {
+        if !new {
+            self.begin_tally(id);
+        }
+        // Its files were read a moment ago.
+        self.feed_as_read(id, Event::Begin);
     }
 
     /// An entry that we know is (still, or again) in the directory.
@@ -78,13 +84,9 @@ impl Host {
         });
         let control = Token::Control(id, self.lives[id as usize]);
         let logs = service.is_logger();
+        service.read_definition();
         if let (Body::Longrun(longrun), Some(dir)) = (&mut service.body, &service.dir) {
-            let mut complaints = Vec::new();
-            let consumes = longrun.reader.read(dir, |invalid| complaints.push(invalid)).consumer;
-            for invalid in complaints {
-                diag::say_as(&format!("supervise {}", service.name), Level::Warning, invalid);
-            }
-            if (logs || consumes) && !self.single {
+            if (logs || longrun.reader.last().consumer) && !self.single {
                 longrun.pipe = launch::open_pipe(dir).ok();
             }
             if let Some(fifo) = &longrun.control {
@@ -96,26 +98,6 @@ impl Host {
         self.services[id as usize] = Some(Box::new(service));
         self.keep(id);
         id
-    }
-
-    /// We are about to close a FIFO: nobody need keep it, and it must not wake us any more. (The keeper's copy
-    /// keeps it in the epoll set: it is taken out by hand.)
-    pub(super) fn unkeep(&self, fd: &OwnedFd) {
-        let _ = epoll::delete(&self.epoll, fd);
-        if let (Some(keeper), Ok(identity)) = (&self.keeper, Identity::of(fd)) {
-            let _ = reaper::release(keeper, identity);
-        }
-    }
-
-    /// Has the FIFOs of a service kept by somebody who does not die.
-    pub(super) fn keep(&self, id: Id) {
-        let (Some(keeper), Some(service)) = (&self.keeper, self.service(id)) else { return };
-        let Body::Longrun(longrun) = &service.body else { return };
-        let pipe = longrun.pipe.as_ref().map(|(fd, _)| fd);
-        let notify = longrun.notify.as_ref().map(|(fd, _)| fd);
-        for fd in [longrun.control.as_ref(), pipe, notify].into_iter().flatten() {
-            let _ = reaper::hold(keeper, fd);
-        }
     }
 
     /// Watches the process of a service that is not our child.

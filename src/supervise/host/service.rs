@@ -1,6 +1,7 @@
 //! One service in a supervisor: its machine, and the descriptors it is supervised with.
 
 use super::Goal;
+use super::fifo::Fifo;
 use crate::diag::{self, Error, Level, Result, Unable, code};
 use crate::process::Pid;
 use crate::scan::Identity;
@@ -28,13 +29,13 @@ pub(super) struct Longrun {
     pub(super) machine: Machine,
     pub(super) reader: Reader,
     /// `supervise/control`. None: its directory is gone.
-    pub(super) control: Option<OwnedFd>,
+    pub(super) control: Option<Fifo>,
     /// Held until we have left it: clients test it.
     pub(super) lock: Option<OwnedFd>,
     /// The readiness FIFO, while run is up and not ready.
-    pub(super) notify: Option<(OwnedFd, Identity)>,
+    pub(super) notify: Option<Fifo>,
     /// A logger's input, which is its service's output.
-    pub(super) pipe: Option<(OwnedFd, Identity)>,
+    pub(super) pipe: Option<Fifo>,
     /// The logger's input is to end as soon as its service has.
     pub(super) closing: bool,
 }
@@ -112,6 +113,14 @@ impl Service {
     /// Says something in the service's name.
     pub(super) fn warn(&self, text: impl std::fmt::Display) {
         diag::say_as(&format!("supervise {}", self.label()), Level::Warning, text);
+    }
+
+    /// Reads what its author changed.
+    pub(super) fn read_definition(&mut self) {
+        let (Body::Longrun(longrun), Some(dir)) = (&mut self.body, &self.dir) else { return };
+        let mut complaints = Vec::new();
+        longrun.reader.read(dir, |invalid| complaints.push(invalid));
+        complaints.into_iter().for_each(|invalid| self.warn(invalid));
     }
 
     /// What people call it. A oneshot's name in here is the path of its directory.
@@ -232,16 +241,9 @@ impl Service {
                 Err(e) => refused = Some(("write supervise/status", e)),
             }
             let state = self.state(now);
-            if self.has_state || !state.is_default() {
-                match servicedir::replace(
-                    dir,
-                    "supervise/state",
-                    "supervise/state.new",
-                    state.to_text().as_bytes(),
-                ) {
-                    Ok(()) => self.has_state = true,
-                    Err(e) => refused = Some(("write supervise/state", e)),
-                }
+            match write_state(dir, state, self.has_state, self.is_gone()) {
+                Ok(written) => self.has_state = written,
+                Err(e) => refused = Some(("write supervise/state", e)),
             }
         }
         if let Body::Longrun(l) = &mut self.body
@@ -299,36 +301,55 @@ impl Service {
     }
 }
 
-/// Opens what supervision is done with: the lock, taken, and the control FIFO.
-pub(super) fn open_supervise(dir: &OwnedFd) -> Result<(OwnedFd, OwnedFd)> {
-    let lock_flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let mut lock = openat(dir, "supervise/lock", lock_flags, Mode::from_raw_mode(0o644));
+/// What supervision is done with.
+pub(super) struct Supervise {
+    /// `supervise/lock`, taken.
+    pub(super) lock: OwnedFd,
+    /// `supervise/control`.
+    pub(super) control: Fifo,
+    /// It was made just now: there is nothing of an earlier life in it.
+    pub(super) new: bool,
+}
+
+/// Opens it in a service directory, and makes it where it is not there.
+pub(super) fn open_supervise(dir: &OwnedFd) -> Result<Supervise> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let open_lock = || openat(dir, "supervise/lock", flags, Mode::from_raw_mode(0o644));
+    let (mut lock, mut new) = (open_lock(), false);
     if lock.as_ref().err() == Some(&Errno::NOENT) {
-        servicedir::prepare(dir).unable("make event and supervise")?;
-        lock = openat(dir, "supervise/lock", lock_flags, Mode::from_raw_mode(0o644));
+        new = servicedir::prepare(dir).unable("make event and supervise")?;
+        lock = open_lock();
     }
     let lock = lock.unable("open supervise/lock")?;
     if !lock::try_lock(&lock).unable("lock supervise/lock")? {
         return Err(Error::new(code::USAGE, "unable to lock supervise/lock: another supervisor is at work"));
     }
-    let control = open_control(dir)?;
-    Ok((lock, control))
+    Ok(Supervise { lock, control: open_control(dir)?, new })
 }
 
-/// Opens `supervise/control` for reading, and for writing so that it never ends. What is there and is no
-/// FIFO gives way to one.
-pub(super) fn open_control(dir: &OwnedFd) -> Result<OwnedFd> {
-    let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let is_fifo = |fd: &OwnedFd| {
-        rustix::fs::fstat(fd).is_ok_and(|st| rustix::fs::FileType::from_raw_mode(st.st_mode).is_fifo())
-    };
-    let mut control = openat(dir, "supervise/control", flags, Mode::empty());
-    if !control.as_ref().is_ok_and(is_fifo) {
-        let _ = unlinkat(dir, "supervise/control", AtFlags::empty());
-        servicedir::prepare(dir).unable("make supervise/control")?;
-        control = openat(dir, "supervise/control", flags, Mode::empty());
+/// Opens `supervise/control`. What is there and is no FIFO gives way to one.
+pub(super) fn open_control(dir: &OwnedFd) -> Result<Fifo> {
+    const PATH: &str = "supervise/control";
+    Fifo::open(dir, PATH, false)
+        .or_else(|_| {
+            let _ = unlinkat(dir, PATH, AtFlags::empty());
+            servicedir::prepare(dir)?;
+            Fifo::open(dir, PATH, false)
+        })
+        .unable("open supervise/control")
+}
+
+/// Writes `supervise/state` once there is something to say in it, and removes it at the end of supervision.
+/// Returns whether it is there now.
+fn write_state(dir: &OwnedFd, state: State, there: bool, over: bool) -> std::result::Result<bool, Errno> {
+    let name = "supervise/state";
+    if over || (!there && state.is_default()) {
+        if there {
+            let _ = unlinkat(dir, name, AtFlags::empty());
+        }
+        return Ok(false);
     }
-    control.unable("open supervise/control")
+    servicedir::replace(dir, name, "supervise/state.new", state.to_text().as_bytes()).map(|()| true)
 }
 
 /// Replaces `supervise/status`. On a full disk the old file is written over: 35 bytes that have their place.

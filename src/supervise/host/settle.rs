@@ -16,28 +16,30 @@ impl Host {
             && !service.due
         {
             service.due = true;
-            self.due.push(id);
+            self.due.push_back(id);
         }
     }
 
     /// Writes down what has become due, answers who waits, and lets go of what is gone.
     pub(super) fn write_down_due(&mut self) {
-        while !self.due.is_empty() {
-            let now = clock::now();
-            for id in std::mem::take(&mut self.due) {
-                let journal = &self.journal;
-                let Some(service) = self.services[id as usize].as_deref_mut() else { continue };
-                service.due = false;
-                let failed_for_good = service.events.as_bytes().contains(&b'O');
-                service.write_down(now, journal);
-                self.check_goals(id, failed_for_good);
-                if self.service(id).is_some_and(Service::is_gone) {
-                    self.let_go(id);
-                } else {
-                    self.set_timer(id);
-                }
+        while let Some(id) = self.due.pop_front() {
+            // Where all end together, many die while others are written down: one record says it all.
+            if self.finishing.is_some() {
+                self.reap();
+            }
+            let (now, journal) = (clock::now(), &self.journal);
+            let Some(service) = self.services[id as usize].as_deref_mut() else { continue };
+            service.due = false;
+            let failed_for_good = service.events.as_bytes().contains(&b'O');
+            service.write_down(now, journal);
+            self.check_goals(id, failed_for_good);
+            if self.service(id).is_some_and(Service::is_gone) {
+                self.let_go(id);
+            } else {
+                self.set_timer(id);
             }
         }
+        self.release();
     }
 
     /// Answers those who waited for what a longrun now is, or can never be.
@@ -93,9 +95,7 @@ impl Host {
         }
         self.journal.release(service.slot);
         if let Body::Longrun(longrun) = &service.body {
-            let pipe = longrun.pipe.as_ref().map(|(fd, _)| fd);
-            let notify = longrun.notify.as_ref().map(|(fd, _)| fd);
-            [longrun.control.as_ref(), pipe, notify].into_iter().flatten().for_each(|fd| self.unkeep(fd));
+            longrun.fifos().for_each(|fifo| self.unkeep(fifo));
         }
         self.answer(service.goals.clone(), Outcome::Failed, service.status().wait);
         let current = self.names.get(&service.name) == Some(&id);
@@ -131,7 +131,7 @@ impl Host {
     pub(super) fn next_deadline(&self) -> Option<Mono> {
         let deferred = self.deferred.iter().map(|d| d.at).min();
         let timer = self.timers.first().map(|(at, _)| *at);
-        [deferred, timer].into_iter().flatten().min()
+        [deferred, timer, self.untold.retry_at].into_iter().flatten().min()
     }
 
     pub(super) fn run_timers(&mut self) {
@@ -150,6 +150,9 @@ impl Host {
                 Some(Body::Oneshot(_)) => self.feed_oneshot(id, oneshot::Event::Timeout),
                 None => {}
             }
+        }
+        if self.untold.retry_at.is_some_and(|at| at <= now) {
+            self.tell_keeper_again();
         }
         let waiting = std::mem::take(&mut self.deferred);
         let (ready, rest) = waiting.into_iter().partition(|d| d.at <= now);

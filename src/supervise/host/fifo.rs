@@ -1,0 +1,100 @@
+//! The FIFOs that services are supervised with, and having them kept by somebody who does not die.
+
+use super::service::{Body, Longrun};
+use super::{Host, Id};
+use crate::scan::{Identity, reaper};
+use crate::sys::{Errno, clock};
+use crate::time::Mono;
+use rustix::event::epoll;
+use rustix::fs::{FileType, Mode, OFlags, fstat, openat};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+/// An open FIFO, and which one it is.
+pub(super) struct Fifo {
+    fd: OwnedFd,
+    pub(super) identity: Identity,
+}
+
+impl Fifo {
+    /// Opens a FIFO for reading and writing, so that it never ends. `Err(INVAL)`: it is something else.
+    pub(super) fn open(dir: impl AsFd, path: &str, blocking: bool) -> Result<Fifo, Errno> {
+        let mut flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        flags.set(OFlags::NONBLOCK, !blocking);
+        let fd = openat(dir, path, flags, Mode::empty())?;
+        let st = fstat(&fd)?;
+        if !FileType::from_raw_mode(st.st_mode).is_fifo() {
+            return Err(Errno::INVAL);
+        }
+        Ok(Fifo { fd, identity: Identity { device: st.st_dev, inode: st.st_ino } })
+    }
+}
+
+impl AsFd for Fifo {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Longrun {
+    /// All that are open.
+    pub(super) fn fifos(&self) -> impl Iterator<Item = &Fifo> {
+        [&self.control, &self.pipe, &self.notify].into_iter().flatten()
+    }
+}
+
+/// The keeper had too much to read: how soon it is asked again.
+const ASK_AGAIN: Duration = Duration::from_millis(5);
+
+/// What the keeper is still to be told.
+#[derive(Default)]
+pub(super) struct Untold {
+    /// Services whose FIFOs it could not take.
+    ids: Vec<Id>,
+    released: Vec<Identity>,
+    pub(super) retry_at: Option<Mono>,
+}
+
+impl Host {
+    /// Has the FIFOs of a service kept.
+    pub(super) fn keep(&mut self, id: Id) {
+        let (Some(keeper), Some(service)) = (&self.keeper, self.service(id)) else { return };
+        let Body::Longrun(longrun) = &service.body else { return };
+        let refused = longrun.fifos().any(|fifo| reaper::hold(keeper, fifo, fifo.identity).is_err());
+        if refused {
+            self.keep_later(id);
+        }
+    }
+
+    pub(super) fn keep_later(&mut self, id: Id) {
+        self.untold.ids.push(id);
+        self.untold.retry_at.get_or_insert(clock::mono().after(ASK_AGAIN));
+    }
+
+    /// Tells the keeper what it could not take before.
+    pub(super) fn tell_keeper_again(&mut self) {
+        self.untold.retry_at = None;
+        for id in std::mem::take(&mut self.untold.ids) {
+            self.keep(id);
+        }
+        self.release();
+    }
+
+    /// We are about to close a FIFO: nobody need keep it, and it must not wake us any more. (The keeper's copy
+    /// keeps it in the epoll set: it is taken out by hand.)
+    pub(super) fn unkeep(&mut self, fifo: &Fifo) {
+        let _ = epoll::delete(&self.epoll, fifo);
+        self.untold.released.push(fifo.identity);
+    }
+
+    /// Tells the keeper what it need not keep any more. Once in a turn: many may end together.
+    pub(super) fn release(&mut self) {
+        let released = std::mem::take(&mut self.untold.released);
+        if let (Some(keeper), false) = (&self.keeper, released.is_empty())
+            && reaper::release(keeper, &released).is_err()
+        {
+            self.untold.released = released;
+            self.untold.retry_at.get_or_insert(clock::mono().after(ASK_AGAIN));
+        }
+    }
+}
