@@ -108,7 +108,7 @@ impl Row {
     }
 
     fn json(&self, now: Tai64n) -> Json {
-        let seconds = |d: Duration| Json::Number(d.as_secs_f64());
+        let seconds = |d: Duration| Json::Seconds(d);
         Json::Object(vec![
             ("name", self.name.clone().into()),
             ("type", if self.longrun { "longrun" } else { "oneshot" }.into()),

@@ -24,11 +24,12 @@ pub fn age(d: Duration) -> String {
 
 /// A duration that was measured: `0.8 ms`, `12 ms`, `1.25 s`, `2 min 3 s`.
 pub fn took(d: Duration) -> String {
-    let ms = d.as_secs_f64() * 1000.0;
-    match ms {
-        _ if ms < 10.0 => format!("{ms:.1} ms"),
-        _ if ms < 1000.0 => format!("{ms:.0} ms"),
-        _ if ms < 60_000.0 => format!("{:.2} s", ms / 1000.0),
+    let us = (d + Duration::from_nanos(500)).as_micros();
+    let rounded = |unit: u128| (us + unit / 2) / unit;
+    match us {
+        0..9_950 => format!("{}.{} ms", rounded(100) / 10, rounded(100) % 10),
+        9_950..999_500 => format!("{} ms", rounded(1000)),
+        999_500..59_995_000 => format!("{}.{:02} s", rounded(10_000) / 100, rounded(10_000) % 100),
         _ => age(d),
     }
 }
@@ -53,5 +54,7 @@ mod tests {
     fn measured_times_read_well() {
         let us = |n| took(Duration::from_micros(n));
         assert_eq!([us(830), us(12_400), us(1_250_000)], ["0.8 ms", "12 ms", "1.25 s"]);
+        assert_eq!([us(0), us(9_949), us(9_950), us(999_499)], ["0.0 ms", "9.9 ms", "10 ms", "999 ms"]);
+        assert_eq!([us(999_500), us(59_994_999), us(60_000_000)], ["1.00 s", "59.99 s", "1 min"]);
     }
 }

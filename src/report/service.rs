@@ -209,7 +209,7 @@ impl Service {
             End::Exit(code) => (Some(code as i64), None),
             End::Signal(signal) => (None, Some(signal.to_string())),
         };
-        let seconds = |t: Tai64n| Json::Number(t.age(now).as_secs_f64());
+        let seconds = |t: Tai64n| Json::Seconds(t.age(now));
         Json::Object(vec![
             ("name", self.name.clone().into()),
             ("state", self.word().0.into()),

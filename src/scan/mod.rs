@@ -148,8 +148,11 @@ pub fn changes(old: &Listing, new: &Listing) -> Changes {
 }
 
 /// Puts each logger before its service.
-pub fn loggers_first(names: &mut [String]) {
-    names.sort_by_key(|name| !name.ends_with("/log"));
+pub fn loggers_first(names: &mut Vec<String>) {
+    let (loggers, rest): (Vec<String>, Vec<String>) =
+        std::mem::take(names).into_iter().partition(|name| name.ends_with("/log"));
+    names.extend(loggers);
+    names.extend(rest);
 }
 
 #[cfg(test)]

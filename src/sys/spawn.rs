@@ -459,10 +459,9 @@ fn close_all_but(keep: &[BorrowedFd<'_>]) -> Vec<OwnedFd> {
             }
         }
     }
-    let mut numbers: Vec<RawFd> = copies.iter().map(|fd| fd.as_raw_fd()).collect();
-    numbers.sort_unstable();
+    // Each copy has the lowest number that was free, so they are in order.
     let mut from = WINDOW_END;
-    for stop in numbers.into_iter().chain([c_int::MAX]) {
+    for stop in copies.iter().map(|fd| fd.as_raw_fd()).chain([c_int::MAX]) {
         if from < stop {
             close_range(from, stop - 1);
         }
