@@ -5,21 +5,20 @@
 //! runs in a process and a directory of its own, which end with it. PERENNIAL names another executable to
 //! try than the one just built.
 
-#[path = "support/interop.rs"]
 mod support;
 
 use rustix::process::Signal;
 use std::fs;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
+use support::interop::{self, Kit, Scenario, World};
 use support::{
-    Kit, SLEEP, Scenario, World, chmod, is_alive, is_locked, kill, listeners, mkfifo, mode, parent, read,
-    stat, until, until_eq,
+    SLEEP, chmod, is_alive, is_locked, kill, listeners, mkfifo, mode, parent, read, stat, until, until_eq,
 };
 
 fn main() -> ExitCode {
     let shipped = std::env::var("PERENNIAL").ok();
-    support::run(SCENARIOS, shipped.as_deref().unwrap_or(env!("CARGO_BIN_EXE_perennial")))
+    interop::run(SCENARIOS, shipped.as_deref().unwrap_or(env!("CARGO_BIN_EXE_perennial")))
 }
 
 const SCENARIOS: &[Scenario] = &[
@@ -1060,7 +1059,7 @@ fn svlink_codes(w: &World) {
 }
 
 /// A supervisor of s6 tells that it leaves and leaves then; ours has left when it tells.
-fn left(w: &World, service: &support::Service<'_>) {
+fn left(w: &World, service: &support::Service) {
     if w.daemons == Kit::S6 {
         until("its supervisor has left", || !service.is_supervised());
     }
@@ -1095,7 +1094,7 @@ fn svunlink(w: &World) {
 
 // ------------------------------------------------------------------------------------------------ instances
 
-fn instanced(w: &World) -> support::Service<'_> {
+fn instanced(w: &World) -> support::Service {
     let service = w.service("many", "exec s6-svscan -d3 -c 50 -- instance");
     service.file("notification-fd", "3\n");
     fs::create_dir("scan/many/instance").unwrap();
@@ -1288,7 +1287,7 @@ fn svperms(w: &World) {
 // ------------------------------------------------------------------------------------------------ notifyoncheck
 
 /// Starts a service whose run is notifyoncheck with these arguments, and waits until it is up.
-fn checked<'a>(w: &'a World, arguments: &str) -> support::Service<'a> {
+fn checked(w: &World, arguments: &str) -> support::Service {
     let run = format!("exec 8<run\nexec {} {arguments}", w.client("notifyoncheck"));
     let a = w.service("a", &run);
     a.file("notification-fd", "867\n");

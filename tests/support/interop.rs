@@ -1,18 +1,11 @@
-//! What the interoperability scenarios stand on: two kits of programs, a world in a temporary directory, and
-//! a runner that gives each scenario a process of its own and leaves no process behind.
+//! What the interoperability scenarios stand on: two kits of programs, and a world with one for the clients
+//! and one for the supervisors.
 
-use perennial::servicedir::event::{self, Audience, Listener};
-use perennial::sys::{lock, wait};
-use rustix::fs::{CWD, Mode, OFlags};
-use rustix::process::{Pid, Signal, kill_process};
-use std::cell::RefCell;
-use std::fmt::Debug;
-use std::fs;
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
-use std::time::{Duration, Instant};
+use super::runner::{self, Scenario as Case};
+use super::{Programs, Ran};
+use std::ops::Deref;
+use std::path::Path;
+use std::process::ExitCode;
 
 /// Whose programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,12 +17,12 @@ pub enum Kit {
 }
 
 impl Kit {
-    /// Where its programs are, once a [`World`] has been made.
-    pub fn dir(self) -> PathBuf {
-        match self {
+    fn programs(self) -> Programs {
+        let dir = match self {
             Kit::S6 => "/usr/bin".into(),
-            Kit::Ours => std::env::temp_dir().join(format!("perennial-interop-{}", parent_id())),
-        }
+            Kit::Ours => runner::shared_dir().join("programs"),
+        };
+        Programs { dir, prefix: "s6-" }
     }
 
     /// Whether it can be used here.
@@ -41,555 +34,50 @@ impl Kit {
 /// A scenario's place in the list.
 pub type Scenario = (&'static str, fn(&World));
 
-/// A fact may take this long to become true, a program this long to end. Far longer than either needs: the
-/// machine may be busy.
-const PATIENCE: Duration = Duration::from_secs(15);
-
-/// A whole scenario may take this long.
-const SCENARIO_PATIENCE: Duration = Duration::from_secs(90);
-
-/// Most of a scenario is waiting: so many run at once.
-const AT_ONCE: usize = 6;
-
-/// A service that sleeps.
-pub const SLEEP: &str = "exec sleep 1000";
-
-/// One scenario's world.
+/// A world in which two kits meet.
 pub struct World {
     /// Whose clients are tried.
     pub clients: Kit,
     /// Whose supervisors they speak to.
     pub daemons: Kit,
-    /// The temporary directory, which is also our working directory.
-    pub base: PathBuf,
-    services: RefCell<Vec<String>>,
+    world: super::World,
 }
 
-/// What a program did.
-#[derive(Debug)]
-pub struct Ran {
-    /// Its exit code.
-    pub code: i32,
-    /// What it wrote to standard output.
-    pub out: String,
-    /// What it wrote to standard error.
-    pub err: String,
+impl Deref for World {
+    type Target = super::World;
+    fn deref(&self) -> &super::World {
+        &self.world
+    }
 }
 
 impl World {
     fn new(clients: Kit, daemons: Kit) -> World {
-        let name = format!("perennial-interop-world-{}", std::process::id());
-        let base = std::env::temp_dir().join(name);
-        let _ = fs::remove_dir_all(&base);
-        fs::create_dir_all(base.join("scan")).unwrap();
-        std::env::set_current_dir(&base).unwrap();
-        World { clients, daemons, base, services: RefCell::default() }
-    }
-
-    // ------------------------------------------------------------------------------------ services
-
-    /// Makes the service `scan/NAME` with this shell script as run.
-    pub fn service(&self, name: &str, run: &str) -> Service<'_> {
-        let path = format!("scan/{name}");
-        self.services.borrow_mut().push(path.clone());
-        self.service_at(&path, run)
-    }
-
-    /// Makes a service directory anywhere.
-    pub fn service_at(&self, path: &str, run: &str) -> Service<'_> {
-        let service = Service { path: path.to_owned(), _world: self };
-        fs::create_dir_all(path).unwrap();
-        service.script("run", run);
-        service
-    }
-
-    /// One that is there.
-    pub fn at(&self, path: &str) -> Service<'_> {
-        Service { path: path.to_owned(), _world: self }
-    }
-
-    // ------------------------------------------------------------------------------------ programs
-
-    fn command(&self, kit: Kit, program: &str) -> Command {
-        let mut command = Command::new(kit.dir().join(format!("s6-{program}")));
-        let path = format!("{}:/usr/bin:/bin", self.daemons.dir().display());
-        command.env("PATH", path).env("BASE", &self.base).env_remove("EXECLINE_STRICT");
-        command.stdin(Stdio::null());
-        command
-    }
-
-    /// A path to a client program, for scripts.
-    pub fn client(&self, program: &str) -> String {
-        self.clients.dir().join(format!("s6-{program}")).display().to_string()
-    }
-
-    /// Runs a client program to its end.
-    pub fn run(&self, program: &str, args: &[&str]) -> Ran {
-        self.start(program, args).end()
+        World { clients, daemons, world: super::World::new(clients.programs(), daemons.programs()) }
     }
 
     /// Runs a program of one kit to its end.
     pub fn run_of(&self, kit: Kit, program: &str, args: &[&str]) -> Ran {
-        self.start_of(kit, program, args).end()
-    }
-
-    /// Runs a client program, which must succeed; what it printed.
-    pub fn ok(&self, program: &str, args: &[&str]) -> String {
-        let ran = self.run(program, args);
-        assert_eq!(ran.code, 0, "{program} {args:?}: {ran:?}");
-        ran.out
-    }
-
-    /// Runs a client program; its exit code.
-    pub fn code(&self, program: &str, args: &[&str]) -> i32 {
-        let ran = self.run(program, args);
-        eprintln!("{program} {args:?}: {ran:?}");
-        ran.code
-    }
-
-    /// Starts a client program.
-    pub fn start(&self, program: &str, args: &[&str]) -> Running {
-        self.start_of(self.clients, program, args)
-    }
-
-    fn start_of(&self, kit: Kit, program: &str, args: &[&str]) -> Running {
-        let mut command = self.command(kit, program);
-        command.args(args);
-        Running::new(command, format!("{program} {args:?}"))
-    }
-
-    /// Starts a supervisor of one service and waits until it supervises.
-    pub fn supervise(&self, service: &Service<'_>) -> Running {
-        let running = self.start_of(self.daemons, "supervise", &[&service.path]);
-        service.wait_supervised();
-        running
-    }
-
-    /// Starts svscan on `scan` and waits until all services that were made are supervised.
-    pub fn svscan(&self, options: &[&str]) -> Running {
-        let mut command = Command::new("/bin/sh");
-        let program = self.daemons.dir().join("s6-svscan");
-        command.args(["-c", r#"exec "$0" "$@" 3>svscan-ready"#]).arg(program).args(["-d", "3"]);
-        command.args(options).args(["--", "scan"]);
-        let like = self.command(self.daemons, "svscan");
-        command.envs(like.get_envs().filter_map(|(k, v)| Some((k, v?)))).stdin(Stdio::null());
-        let _ = fs::remove_file("svscan-ready");
-        let running = Running::new(command, format!("svscan {options:?}"));
-        until("svscan is ready", || read("svscan-ready") == "\n");
-        for path in self.services.borrow().iter() {
-            self.at(path).wait_supervised();
-        }
-        running
-    }
-
-    /// Everything that may explain a failure.
-    fn show(&self) {
-        let _ = Command::new("/bin/ls").args(["-laR", "--time-style=full-iso", "."]).status();
-        for entry in fs::read_dir(".").unwrap().flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if entry.file_type().unwrap().is_file() {
-                eprintln!("--- {name}\n{}", read(&name));
-            }
-        }
-        for pid in descendants() {
-            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            eprintln!("{pid}: {}", String::from_utf8_lossy(&line).replace('\0', " "));
-        }
+        self.start_of(&kit.programs(), program, args).end()
     }
 }
 
-/// A program that was started. Killed when dropped.
-#[must_use]
-pub struct Running {
-    child: Child,
-    what: String,
-    out: String,
-    err: String,
-}
-
-impl Running {
-    fn new(mut command: Command, what: String) -> Running {
-        static NUMBER: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
-        let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let (out, err) = (format!("out.{number}"), format!("err.{number}"));
-        command.stdout(fs::File::create(&out).unwrap()).stderr(fs::File::create(&err).unwrap());
-        let child = command.spawn().unwrap_or_else(|e| panic!("{what}: {e}"));
-        Running { child, what, out, err }
-    }
-
-    /// Its process.
-    pub fn pid(&self) -> i32 {
-        self.child.id() as i32
-    }
-
-    /// Whether it has not ended.
-    pub fn is_running(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_none()
-    }
-
-    /// Waits for its end.
-    pub fn end(mut self) -> Ran {
-        let what = self.what.clone();
-        until(&format!("{what} ends"), || !self.is_running());
-        let status = self.child.wait().unwrap();
-        let code = std::os::unix::process::ExitStatusExt::signal(&status).map_or(status.code(), |s| Some(-s));
-        Ran { code: code.unwrap(), out: read(&self.out), err: read(&self.err) }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if self.is_running() {
-            let _ = self.child.kill();
-            let _ = self.child.wait();
-        }
-    }
-}
-
-/// A service directory.
-pub struct Service<'a> {
-    /// Relative to the world.
-    pub path: String,
-    _world: &'a World,
-}
-
-/// `supervise/status`, read by hand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Status {
-    /// 0 for none.
-    pub pid: i32,
-    /// The raw wait status of the last run.
-    pub wait: u16,
-    /// 1 paused, 2 finishing, 4 wanted up, 8 ready.
-    pub flags: u8,
-}
-
-impl Status {
-    /// Run is running.
-    pub fn is_up(&self) -> bool {
-        self.pid != 0 && self.flags & 2 == 0
-    }
-
-    /// Nothing is running.
-    pub fn is_down(&self) -> bool {
-        self.pid == 0
-    }
-
-    /// It is to be up.
-    pub fn wanted(&self) -> bool {
-        self.flags & 4 != 0
-    }
-}
-
-impl Service<'_> {
-    /// Writes a file.
-    pub fn file(&self, name: &str, text: &str) -> &Self {
-        let path = Path::new(&self.path).join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
-        self
-    }
-
-    /// Writes an executable shell script.
-    pub fn script(&self, name: &str, text: &str) -> &Self {
-        self.file(name, &format!("#!/bin/sh\n{text}\n"));
-        chmod(&format!("{}/{name}", self.path), 0o755);
-        self
-    }
-
-    /// Whether it has this file.
-    pub fn has(&self, name: &str) -> bool {
-        Path::new(&self.path).join(name).exists()
-    }
-
-    /// The text of a file; empty if it is not there.
-    pub fn read(&self, name: &str) -> String {
-        read(&format!("{}/{name}", self.path))
-    }
-
-    /// Its status; one of a service that never was, as long as there is none.
-    pub fn status(&self) -> Status {
-        let bytes = fs::read(format!("{}/supervise/status", self.path)).unwrap_or_default();
-        if bytes.is_empty() {
-            return Status { pid: 0, wait: 0, flags: 0 };
-        }
-        assert_eq!(bytes.len(), 35, "a status has 35 bytes");
-        Status {
-            pid: u64::from_be_bytes(bytes[24..32].try_into().unwrap()) as i32,
-            wait: u16::from_be_bytes([bytes[32], bytes[33]]),
-            flags: bytes[34],
-        }
-    }
-
-    /// The process, which must be up; waits for it.
-    pub fn pid(&self) -> i32 {
-        until(&format!("{} is up", self.path), || self.status().is_up());
-        self.status().pid
-    }
-
-    /// Whether a supervisor holds the lock, as `F_GETLK` says.
-    pub fn is_supervised(&self) -> bool {
-        is_locked(&format!("{}/supervise/lock", self.path))
-    }
-
-    /// Waits until it is supervised and has a status.
-    pub fn wait_supervised(&self) {
-        until(&format!("{} is supervised", self.path), || {
-            self.is_supervised() && self.has("supervise/status") && self.has("supervise/control")
-        });
-    }
-
-    /// Begins to listen to its events.
-    pub fn listen(&self) -> Events {
-        event::make(CWD, &*format!("{}/event", self.path), Audience::own_group(), false).unwrap();
-        let dir = rustix::fs::open(&*self.path, OFlags::PATH, Mode::empty()).unwrap();
-        Events { listener: Listener::new(dir).unwrap(), heard: RefCell::default() }
-    }
-
-    /// How many listen to its events.
-    pub fn listeners(&self) -> usize {
-        listeners(&format!("{}/event", self.path))
-    }
-}
-
-/// How many listen at a fifodir.
-pub fn listeners(fifodir: &str) -> usize {
-    let names = fs::read_dir(fifodir).into_iter().flatten().flatten();
-    names.filter(|e| e.file_name().to_string_lossy().starts_with("ftrig1:@")).count()
-}
-
-/// What is heard of a service.
-pub struct Events {
-    listener: Listener,
-    heard: RefCell<Vec<u8>>,
-}
-
-impl Events {
-    /// All until now.
-    pub fn heard(&self) -> String {
-        let mut heard = self.heard.borrow_mut();
-        self.listener.read(&mut heard);
-        String::from_utf8_lossy(&heard).into_owned()
-    }
-
-    /// Waits until all that was heard is exactly this. How many writes it came in does not matter: s6 2.11
-    /// writes `d` and `D` one by one where later versions, and ours, write `dD`.
-    pub fn expect(&self, events: &str) {
-        until(&format!("events are {events}"), || {
-            let heard = self.heard();
-            assert!(events.starts_with(&heard), "heard {heard}, not {events}");
-            heard == events
-        });
-    }
-}
-
-// ------------------------------------------------------------------------------------------------ facts
-
-/// Waits until something is so.
-pub fn until(what: &str, mut fact: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !fact() {
-        assert!(Instant::now() < deadline, "waited in vain until {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// Waits until something has the value that it should have.
-pub fn until_eq<T: PartialEq + Debug>(expected: T, mut value: impl FnMut() -> T) {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let found = value();
-        if found == expected {
-            return;
-        }
-        assert!(Instant::now() < deadline, "waited in vain for {expected:?}: it is {found:?}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// The text of a file; empty if it is not there.
-pub fn read(path: &str) -> String {
-    String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned()
-}
-
-/// The permission bits of a file.
-pub fn mode(path: &str) -> u32 {
-    fs::metadata(path).unwrap().mode() & 0o7777
-}
-
-/// Sets the permission bits of a file.
-pub fn chmod(path: &str, mode: u32) {
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-}
-
-/// Makes a named pipe.
-pub fn mkfifo(path: &str) {
-    rustix::fs::mknodat(CWD, path, rustix::fs::FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
-}
-
-/// Whether somebody holds a lock on a file, as `F_GETLK` says.
-pub fn is_locked(path: &str) -> bool {
-    let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty());
-    file.is_ok_and(|file: OwnedFd| lock::is_locked(file).unwrap())
-}
-
-/// A field of `/proc/PID/stat`, counted from 3, the state; `None` if there is no such process.
-pub fn stat(pid: i32, field: usize) -> Option<String> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let tail = text.rsplit_once(") ")?.1;
-    tail.split(' ').nth(field - 3).map(str::to_owned)
-}
-
-/// Whether a process is there and no zombie.
-pub fn is_alive(pid: i32) -> bool {
-    stat(pid, 3).is_some_and(|state| state != "Z")
-}
-
-/// The parent of a process.
-pub fn parent(pid: i32) -> i32 {
-    stat(pid, 4).unwrap().parse().unwrap()
-}
-
-/// Sends a signal to a process.
-pub fn kill(pid: i32, signal: Signal) {
-    let _ = kill_process(Pid::from_raw(pid).unwrap(), signal);
-}
-
-// ------------------------------------------------------------------------------------------------ runner
-
-/// Says to a copy of the test program what to run: scenario, clients, daemons.
-const ONE: &str = "PERENNIAL_INTEROP_ONE";
-
-/// Says which process is the runner.
-const PARENT: &str = "PERENNIAL_INTEROP_PARENT";
-
-fn parent_id() -> String {
-    std::env::var(PARENT).unwrap_or_else(|_| std::process::id().to_string())
-}
-
-/// Runs all scenarios in all combinations of kits, each in a process of its own.
+/// Runs all scenarios in all combinations of kits.
 pub fn run(scenarios: &[Scenario], executable: &str) -> ExitCode {
-    if let Ok(one) = std::env::var(ONE) {
-        return run_one(scenarios, &one);
-    }
-    let filters: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
-    wait::become_subreaper().unwrap();
-    let programs = link_programs(executable);
     let kits: Vec<Kit> = [Kit::S6, Kit::Ours].into_iter().filter(|kit| kit.is_installed()).collect();
-    if !Kit::S6.is_installed() {
-        println!("interop: s6 is not installed: our programs are only tried with each other");
-    }
-    let mut queue: Vec<(String, &str)> = Vec::new();
-    for (name, _) in scenarios {
-        for clients in &kits {
-            queue.extend(kits.iter().map(|daemons| (format!("{name} {clients:?} {daemons:?}"), *name)));
-        }
-    }
-    queue.retain(|(id, _)| filters.is_empty() || filters.iter().any(|f| id.contains(f)));
-    queue.reverse();
-    let all = queue.len();
-    let mut passed = 0;
-    let mut running: Vec<(String, Child, Instant, PathBuf)> = Vec::new();
-    while !queue.is_empty() || !running.is_empty() {
-        while running.len() < AT_ONCE
-            && let Some((id, _)) = queue.pop()
-        {
-            let log = programs.join(format!("log {id}"));
-            let file = fs::File::create(&log).unwrap();
-            let child = Command::new(std::env::current_exe().unwrap())
-                .env(ONE, &id)
-                .env(PARENT, parent_id())
-                .env("RUST_BACKTRACE", "0")
-                .stdin(Stdio::null())
-                .stdout(file.try_clone().unwrap())
-                .stderr(file)
-                .spawn()
-                .unwrap();
-            running.push((id, child, Instant::now(), log));
-        }
-        std::thread::sleep(Duration::from_millis(10));
-        running.retain_mut(|(id, child, since, log)| {
-            let late = since.elapsed() > SCENARIO_PATIENCE;
-            if late {
-                let _ = child.kill();
+    let mut cases = Vec::new();
+    for (name, scenario) in scenarios {
+        for clients in kits.iter().copied() {
+            for daemons in kits.iter().copied() {
+                let id = format!("{name}: {clients:?} clients, {daemons:?} daemons");
+                cases.push(Case::new(id, move || scenario(&World::new(clients, daemons))));
             }
-            let Some(status) = child.try_wait().unwrap() else { return true };
-            let fine = status.success();
-            passed += fine as usize;
-            let (clients, daemons) = id.rsplit_once(' ').unwrap();
-            let (name, clients) = clients.rsplit_once(' ').unwrap();
-            let verdict = if fine { "ok" } else { "FAILED" };
-            println!("{name}: {clients} clients, {daemons} daemons: {verdict} ({:?})", since.elapsed());
-            if !fine {
-                println!("{}{}", read(log.to_str().unwrap()), if late { "it took too long\n" } else { "" });
-            }
-            false
-        });
-    }
-    sweep();
-    let _ = fs::remove_dir_all(&programs);
-    println!("interop: {passed} passed of {all}");
-    if passed == all { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-/// Gives our programs s6's names.
-fn link_programs(executable: &str) -> PathBuf {
-    let dir = Kit::Ours.dir();
-    let _ = fs::remove_dir_all(&dir);
-    fs::create_dir_all(&dir).unwrap();
-    let list = Command::new(executable).arg("list").output().unwrap().stdout;
-    for name in String::from_utf8(list).unwrap().lines() {
-        symlink(executable, dir.join(format!("s6-{name}"))).unwrap();
-    }
-    dir
-}
-
-/// A copy of the test program: one scenario in one world.
-fn run_one(scenarios: &[Scenario], id: &str) -> ExitCode {
-    let words: Vec<&str> = id.split(' ').collect();
-    let kit = |word: &str| if word == "S6" { Kit::S6 } else { Kit::Ours };
-    let (_, scenario) = scenarios.iter().find(|(name, _)| *name == words[0]).unwrap();
-    wait::become_subreaper().unwrap();
-    let world = World::new(kit(words[1]), kit(words[2]));
-    let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| scenario(&world)));
-    if done.is_err() {
-        world.show();
-    }
-    sweep();
-    std::env::set_current_dir("/").unwrap();
-    let _ = fs::remove_dir_all(&world.base);
-    if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-/// All processes that descend from us.
-fn descendants() -> Vec<i32> {
-    let mut parents = Vec::new();
-    for entry in fs::read_dir("/proc").unwrap().flatten() {
-        if let Ok(pid) = entry.file_name().to_string_lossy().parse::<i32>()
-            && let Some(ppid) = stat(pid, 4).and_then(|p| p.parse::<i32>().ok())
-        {
-            parents.push((pid, ppid));
         }
     }
-    let mut found = vec![std::process::id() as i32];
-    let mut at = 0;
-    while at < found.len() {
-        let children = parents.iter().filter(|(_, ppid)| *ppid == found[at]).map(|(pid, _)| *pid);
-        found.extend(children.collect::<Vec<_>>());
-        at += 1;
-    }
-    found.split_off(1)
-}
-
-/// Ends all that descends from us: by pid, and only that. Those whose parents die become our children.
-fn sweep() {
-    loop {
-        let all = descendants();
-        if all.is_empty() {
-            return;
+    runner::run("interop", &cases, || {
+        if !Kit::S6.is_installed() {
+            println!("interop: s6 is not installed: our programs are only tried with each other");
         }
-        all.iter().for_each(|pid| kill(*pid, Signal::KILL));
-        while wait::reap().is_some() {}
-        std::thread::sleep(Duration::from_millis(5));
-    }
+        let ours = Kit::Ours.programs();
+        Programs::link(executable, ours.dir, ours.prefix);
+    })
 }
