@@ -144,10 +144,10 @@ impl Scanner {
         }
         let control = open_control()?;
         wait::become_subreaper().unable("become a subreaper")?;
+        process::raise_nofile();
         let (above, keeper) = match options.above.take() {
             Some(above) => (above, None),
             None => {
-                process::raise_nofile();
                 let (up, down) = socket::pair().unable("make a socket pair")?;
                 let channel = Channel::new().unable("make a pipe")?;
                 (Above { listener: None, keeper: down, channel }, Some(Keeper::new(up)))

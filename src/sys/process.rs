@@ -3,6 +3,7 @@
 use super::{Errno, last_errno};
 use crate::process::{Pid, Signal};
 use rustix::fs::{Mode, OFlags, open};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Clock ticks per second in `/proc/PID/stat`: USER_HZ, 100 on every architecture Rust has.
 const TICK_NS: u64 = 10_000_000;
@@ -187,16 +188,42 @@ pub fn die_with_parent(signal: Signal) -> Result<(), Errno> {
     }
 }
 
-/// Raises the soft limit of open files to the hard one and returns what both were, for the children.
-pub fn raise_nofile() -> libc::rlimit {
-    let mut old = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+/// The limits of open files that we were given, soft and hard, once we have raised ours.
+static GIVEN_NOFILE: [AtomicU64; 2] = [AtomicU64::new(NOT_RAISED), AtomicU64::new(0)];
+
+const NOT_RAISED: u64 = u64::MAX - 1;
+
+/// Raises our soft limit of open files to the hard one. What we execute gets the one that we were given
+/// ([`give_back_nofile`]); a process that we fork keeps ours and knows it.
+pub fn raise_nofile() {
+    let [soft, hard] = &GIVEN_NOFILE;
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: both calls only read or write the structure they are given.
     unsafe {
-        libc::getrlimit(libc::RLIMIT_NOFILE, &mut old);
-        let new = libc::rlimit { rlim_cur: old.rlim_max, rlim_max: old.rlim_max };
-        libc::setrlimit(libc::RLIMIT_NOFILE, &new);
+        if soft.load(Ordering::Relaxed) == NOT_RAISED && libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0
+        {
+            soft.store(limit.rlim_cur, Ordering::Relaxed);
+            hard.store(limit.rlim_max, Ordering::Relaxed);
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
+        }
     }
-    old
+}
+
+/// How many descriptors we may have at present.
+pub fn nofile() -> i32 {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    limit.current.and_then(|n| i32::try_from(n).ok()).unwrap_or(i32::MAX)
+}
+
+/// Takes [`raise_nofile`] back, in a process that is about to execute another program. Only a system call:
+/// its memory may be its parent's.
+pub fn give_back_nofile() {
+    let [rlim_cur, rlim_max] = GIVEN_NOFILE.each_ref().map(|limit| limit.load(Ordering::Relaxed));
+    if rlim_cur != NOT_RAISED {
+        // SAFETY: the call only reads the structure it is given.
+        unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &libc::rlimit { rlim_cur, rlim_max }) };
+    }
 }
 
 #[cfg(test)]

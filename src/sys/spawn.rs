@@ -17,7 +17,7 @@
 //! - *Signals are blocked* in us and so in the child, until it has its own table of handlers: none runs here.
 
 use super::signal::Blocked;
-use super::{Errno, check, env, last_errno};
+use super::{Errno, check, env, last_errno, process};
 use crate::process::Pid;
 use rustix::fs::{Mode, OFlags};
 use std::cell::UnsafeCell;
@@ -120,8 +120,6 @@ pub enum Step {
     Descriptors,
     /// Opening its lock file.
     Lock,
-    /// Setting its limits.
-    Limits,
     /// Becoming its user.
     User,
     /// Executing it.
@@ -177,8 +175,6 @@ pub struct Spawn<'a> {
     pub new_session: bool,
     /// In a PID namespace of its own.
     pub new_pid_namespace: bool,
-    /// Its limit of open files.
-    pub nofile: Option<libc::rlimit>,
     /// Where the kernel writes the pid before the child runs.
     pub record: Option<&'a AtomicU32>,
     /// Its descriptor 0 becomes its controlling terminal, if it is one.
@@ -198,7 +194,6 @@ impl<'a> Spawn<'a> {
             lock: None,
             new_session: false,
             new_pid_namespace: false,
-            nofile: None,
             record: None,
             controlling_terminal: false,
         }
@@ -347,9 +342,7 @@ fn run(child: &Child<'_>) -> Result<Never, SpawnError> {
         if let Some((path, number)) = spawn.lock {
             lock_as(path, number).map_err(at(Step::Lock))?;
         }
-        if let Some(limit) = &spawn.nofile {
-            check(libc::setrlimit(libc::RLIMIT_NOFILE, limit)).map_err(at(Step::Limits))?;
-        }
+        process::give_back_nofile();
         if spawn.controlling_terminal {
             // Not having one is no reason not to run.
             libc::ioctl(0, libc::TIOCSCTTY as _, 0);
@@ -484,6 +477,7 @@ fn close_range(from: RawFd, to: RawFd) {
 
 /// Becomes another program. Returns only the reason why not.
 pub fn exec(programs: &[CString], argv: &CArray, env: Option<&CArray>) -> Errno {
+    process::give_back_nofile();
     exec_first(programs, argv, env.map_or(env::raw(), |e| e.pointers.as_ptr()))
 }
 

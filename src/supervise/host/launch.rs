@@ -24,7 +24,6 @@ pub(super) struct Surroundings<'a> {
     pub(super) keeper: Option<&'a OwnedFd>,
     /// Set when the keeper could not take what it was sent.
     pub(super) unkept: Cell<bool>,
-    pub(super) nofile: libc::rlimit,
 }
 
 /// A start that failed.
@@ -82,7 +81,6 @@ pub(super) fn longrun(
         dir: Some(dir.as_fd()),
         fds: &fds,
         new_session: true,
-        nofile: Some(around.nofile),
         record: Some(cell),
         lock: rules.lock_fd.filter(|_| job == Job::Run).map(|n| (c"supervise/service-lock", n)),
         new_pid_namespace: rules.new_pid_namespace && job == Job::Run,
@@ -199,7 +197,6 @@ pub(super) fn oneshot(
         dir: Some(place.as_ref().unwrap_or(dir).as_fd()),
         env: Some(&environment),
         new_session: true,
-        nofile: Some(around.nofile),
         record: Some(cell),
         ..Spawn::new(&programs, &argv)
     };
@@ -243,7 +240,6 @@ fn explain(dir: &OwnedFd, file: &str, error: SpawnError) -> Failure {
         Step::Directory => "enter the service directory",
         Step::Descriptors => "place its descriptors",
         Step::Lock => "lock supervise/service-lock",
-        Step::Limits => "set its limits",
         Step::User => "become its user",
         Step::Exec => {
             let fault = diagnose::exec_failure(dir, file, errno);

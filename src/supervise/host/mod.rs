@@ -171,7 +171,6 @@ struct Host {
     timers: BTreeSet<(Mono, Id)>,
     due: VecDeque<Id>,
     deferred: Vec<Deferred>,
-    nofile: libc::rlimit,
     single: bool,
     finishing: Option<Finish>,
 }
@@ -184,7 +183,7 @@ pub fn run(mode: Mode, blocked: Blocked) -> Result<u8> {
 
 impl Host {
     fn open(mode: Mode, blocked: Blocked) -> Result<Host> {
-        let nofile = process::raise_nofile();
+        process::raise_nofile();
         let base = servicedir::open(rustix::fs::CWD, ".").unable("open the current directory")?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).unable("create an epoll descriptor")?;
         let signals = SignalFd::open(blocked).unable("create a signal descriptor")?;
@@ -222,7 +221,6 @@ impl Host {
             timers: BTreeSet::new(),
             due: VecDeque::new(),
             deferred: Vec::new(),
-            nofile,
             single,
             finishing: None,
         };

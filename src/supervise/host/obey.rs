@@ -128,7 +128,6 @@ impl Host {
             journal: &self.journal,
             keeper: self.keeper.as_ref(),
             unkept: Cell::new(false),
-            nofile: self.nofile,
         }
     }
 
