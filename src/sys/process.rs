@@ -6,7 +6,7 @@ use rustix::fs::{Mode, OFlags, open};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Clock ticks per second in `/proc/PID/stat`: USER_HZ, 100 on every architecture Rust has.
-const TICK_NS: u64 = 10_000_000;
+pub const TICK_NS: u64 = 10_000_000;
 
 /// What `/proc/PID/stat` says of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

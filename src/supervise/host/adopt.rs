@@ -19,7 +19,7 @@ use crate::servicedir;
 use crate::servicedir::definition::Reader;
 use crate::servicedir::status::Status;
 use crate::supervise::journal::{INPUT_BYTES, Kind, SlotId};
-use crate::supervise::machine::{Event, Machine};
+use crate::supervise::machine::{Event, Job, Machine};
 use crate::supervise::oneshot::{self, Oneshot};
 use crate::sys::{Errno, clock, process, wait};
 use crate::time::Now;
@@ -78,6 +78,7 @@ impl Host {
         let name = self.journal.name(slot);
         let identity = self.journal.identity(slot);
         let memory = self.journal.recall(slot);
+        let birth = self.journal.unfinished_birth(slot);
         let path = if self.is_single() { "." } else { name.as_str() };
         let dir = servicedir::open(&self.base, path).ok().filter(|d| Identity::of(d) == Ok(identity));
         let body = match self.journal.kind(slot)? {
@@ -96,7 +97,9 @@ impl Host {
                 let (lock, control) = supervise.map(|s| (s.lock, s.control)).unzip();
                 let mut longrun = Longrun::new(machine, lock, control);
                 longrun.closing = machine.is_last_life() && name.ends_with("/log");
-                if machine.awaits_readiness() {
+                // The machine has not heard yet of a child that was being made.
+                let newborn = birth.is_some_and(|b| b.pid.is_some()) && machine.starting() == Some(Job::Run);
+                if machine.awaits_readiness() || newborn {
                     longrun.notify = dir.as_ref().and_then(|d| launch::open_notification(d).ok());
                 }
                 Some(Body::Longrun(longrun))
@@ -106,7 +109,6 @@ impl Host {
             self.journal.release(slot);
             return None;
         };
-        let birth = self.journal.unfinished_birth(slot);
         let mut service = Service::new(&name, dir, identity, slot, body, clock::mono());
         service.events = memory.events;
         service.death = memory.death;
@@ -117,7 +119,7 @@ impl Host {
         self.mark_due(id);
         self.watch_notification(id);
         match birth.and_then(|b| Some((b.pid?, b.boot))) {
-            Some((pid, boot)) => self.hear_of_birth(id, pid, boot),
+            Some((pid, boot)) => self.hear_of_birth(id, pid, launch::time_of_birth(pid, boot)),
             None => self.ask_again(id),
         }
         self.adopt_process(id, known);

@@ -11,7 +11,7 @@ use crate::supervise::machine::Job;
 use crate::supervise::oneshot::Script;
 use crate::sys::signal::Blocked;
 use crate::sys::spawn::{CArray, Spawn, SpawnError, Step, candidates};
-use crate::sys::{Errno, env};
+use crate::sys::{Errno, clock, env, process};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, mknodat, openat, unlinkat};
 use std::cell::Cell;
 use std::ffi::CString;
@@ -87,7 +87,7 @@ pub(super) fn longrun(
         ..Spawn::new(&programs, &argv)
     };
     match spawn.start(around.blocked) {
-        Ok(pid) => Ok(Launched::Running { pid, boot }),
+        Ok(pid) => Ok(Launched::Running { pid, boot: time_of_birth(pid, boot) }),
         Err(e) => {
             let failure = explain(dir, step, e);
             if let (Some(fifo), Some(keeper)) = (longrun.notify.take(), around.keeper) {
@@ -96,6 +96,15 @@ pub(super) fn longrun(
             Err(failure)
         }
     }
+}
+
+/// When the kernel says that `pid` was made, which was not before `boot`. Between our reading of the clock and
+/// the making we may have been stopped, or had to wait for a processor; who we take over later, we know by
+/// this time, to the tick.
+pub(super) fn time_of_birth(pid: Pid, boot: u64) -> u64 {
+    let late = clock::boot().saturating_sub(boot) > process::TICK_NS;
+    let made = late.then(|| process::stat(pid)).flatten().map(|stat| stat.start);
+    made.filter(|made| *made + process::TICK_NS > boot).unwrap_or(boot)
 }
 
 /// `finish CODE SIGNAL NAME PGID`: 256 for a code if a signal killed it, 0 for a signal if it exited.
@@ -201,7 +210,7 @@ pub(super) fn oneshot(
         ..Spawn::new(&programs, &argv)
     };
     match spawn.start(around.blocked) {
-        Ok(pid) => Ok(Launched::Running { pid, boot }),
+        Ok(pid) => Ok(Launched::Running { pid, boot: time_of_birth(pid, boot) }),
         Err(SpawnError { step: Step::Exec, errno }) => {
             let shown = String::from_utf8_lossy(name.to_bytes()).into_owned();
             let text = match name.to_bytes().contains(&b'/') {
