@@ -19,7 +19,8 @@
 //! was only half written when we were killed is never looked at.
 //!
 //! ```text
-//! page 0         header: magic, layout, then the inboxes
+//! page 0         header: magic and layout; which boot (4 words) and PID namespace (2), which file
+//!                (device 2, inode 2); from word 32 on the inboxes
 //! 4096 + k·40960 64 slots of 640 bytes:
 //!   word   0     0 free, 1 longrun, 2 oneshot
 //!          1     which copy counts
@@ -37,14 +38,18 @@ use crate::scan::{Identity, reaper};
 use crate::servicedir::tally;
 use crate::sys::map::{Shared, read_into};
 use crate::sys::wait::{self, Dead, INBOX_WORDS};
-use crate::sys::{Errno, clock};
+use crate::sys::{Errno, clock, process};
 use rustix::fs::{Mode, OFlags, fstat, openat};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering, fence};
 
 /// "per" and the number of the layout. Another layout is not read: its services are then taken over by what
-/// their status files say.
-const MAGIC: u32 = u32::from_be_bytes(*b"per\x01");
+/// their status files say. Nor is one of another boot or PID namespace, where pids and times mean other
+/// things, nor the copy of one, whose processes are the original's.
+const MAGIC: u32 = u32::from_be_bytes(*b"per\x02");
+
+/// Words by which a journal is known to speak of processes of here and now, [`MAGIC`] the first.
+const ORIGIN_WORDS: usize = 11;
 
 const HEADER_BYTES: usize = 4096;
 const SLOT_WORDS: usize = 160;
@@ -136,13 +141,19 @@ impl Journal {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let mut file = openat(&dir, name, flags, Mode::from_raw_mode(0o600))?;
         let mut header = Shared::file(&file, 0, HEADER_BYTES)?;
-        let known = header[0].load(Ordering::Relaxed);
-        if known != 0 && known != MAGIC {
+        let mut expected = header.iter().zip(origin(&file)?);
+        if header[0].load(Ordering::Relaxed) != 0
+            && expected.any(|(word, expected)| word.load(Ordering::Relaxed) != expected)
+        {
             rustix::fs::unlinkat(&dir, name, rustix::fs::AtFlags::empty())?;
             file = openat(&dir, name, flags, Mode::from_raw_mode(0o600))?;
             header = Shared::file(&file, 0, HEADER_BYTES)?;
         }
-        header[0].store(MAGIC, Ordering::Relaxed);
+        // The magic comes last: a header with it is complete.
+        for (word, value) in header.iter().zip(origin(&file)?).skip(1) {
+            word.store(value, Ordering::Relaxed);
+        }
+        header[0].store(MAGIC, Ordering::Release);
         let bytes = fstat(&file)?.st_size as usize;
         let whole = bytes.saturating_sub(HEADER_BYTES) / CHUNK_BYTES;
         let mut journal = Journal { header, chunks: Vec::new(), file: Some(file), free: Vec::new() };
@@ -371,6 +382,15 @@ impl Journal {
     }
 }
 
+/// What the header of a journal in `file` begins with.
+fn origin(file: &OwnedFd) -> Result<[u32; ORIGIN_WORDS], Errno> {
+    let Identity { device, inode } = Identity::of(file)?;
+    let mut words = [MAGIC; ORIGIN_WORDS];
+    words[1..7].copy_from_slice(&process::pid_world());
+    words[7..].copy_from_slice(&[device as u32, (device >> 32) as u32, inode as u32, (inode >> 32) as u32]);
+    Ok(words)
+}
+
 /// The most bytes that one [`Journal::read_input`] brings.
 pub const INPUT_BYTES: usize = INPUT_WORDS * 4;
 
@@ -505,6 +525,24 @@ mod tests {
         let scratch = Scratch::new("layout");
         std::fs::write(&scratch.0, vec![7u8; 100_000]).unwrap();
         assert_eq!(scratch.open().used(), []);
+    }
+
+    #[test]
+    fn another_boot_and_a_copy_are_begun_anew() {
+        let (scratch, copy) = (Scratch::new("origin"), Scratch::new("origin-copy"));
+        let mut journal = scratch.open();
+        let id = journal.take(identity(1), "x").unwrap();
+        journal.remember(id, Kind::Longrun, &memory(1));
+        std::fs::copy(&scratch.0, &copy.0).unwrap();
+        assert_eq!(copy.open().used(), []);
+        assert_eq!(scratch.open().used(), [id]);
+        for word in 1..ORIGIN_WORDS {
+            journal.header[word].fetch_add(1, Ordering::Relaxed);
+            assert_eq!(scratch.open().used(), [], "word {word}");
+            journal = scratch.open();
+            let id = journal.take(identity(1), "x").unwrap();
+            journal.remember(id, Kind::Longrun, &memory(1));
+        }
     }
 
     #[test]

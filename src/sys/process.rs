@@ -51,6 +51,22 @@ fn parse_stat(line: &[u8]) -> Option<Stat> {
     Some(Stat { state, ppid, pgrp, session, start: ticks * TICK_NS })
 }
 
+/// What pids mean here: words that are different after a reboot and in another PID namespace. Zeros where there
+/// is no `/proc`.
+pub fn pid_world() -> [u32; 6] {
+    let mut world = [0; 6];
+    let mut text = [0u8; 36];
+    let boot = open("/proc/sys/kernel/random/boot_id", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+    if boot.is_ok_and(|file| rustix::io::read(&file, &mut text) == Ok(36)) {
+        let digits = text.iter().filter_map(|digit| (*digit as char).to_digit(16));
+        digits.take(32).enumerate().for_each(|(i, digit)| world[i / 8] = world[i / 8] << 4 | digit);
+    }
+    world[4] = rustix::fs::stat("/proc/self/ns/pid").map_or(0, |namespace| namespace.st_ino as u32);
+    // The number of a namespace may be used again; its first process was not made at the same time.
+    world[5] = Pid::from_raw(1).and_then(stat).map_or(0, |first| (first.start / TICK_NS) as u32);
+    world
+}
+
 /// The leader of our session, dead or alive. None: it is not in our PID namespace.
 pub fn session_leader() -> Option<Pid> {
     // SAFETY: getsid touches no memory.

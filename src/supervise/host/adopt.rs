@@ -12,7 +12,7 @@
 use super::fifo::Fifo;
 use super::service::{self, Adopted, Body, Longrun, Service, Supervise};
 use super::{Host, Id, UNKNOWN_END, launch};
-use crate::diag::{self, Result};
+use crate::diag::{self, Error, Result, code};
 use crate::process::{Pid, WaitStatus};
 use crate::scan::Identity;
 use crate::servicedir;
@@ -38,6 +38,9 @@ enum Fate {
 /// A wall clock stamp and the kernel's idea of when a process began may differ by this much, for a process
 /// of which nothing but `supervise/status` is left.
 const STAMP_TOLERANCE: Duration = Duration::from_secs(2);
+
+/// So long may a lock outlive who held it, while a child is on its way to exec: in milliseconds.
+const LINGERING_MS: u32 = 50;
 
 type Known = BTreeMap<Pid, WaitStatus>;
 
@@ -86,7 +89,7 @@ impl Host {
             Kind::Longrun => Machine::load(&memory.machine).filter(|m| !m.is_gone()).and_then(|machine| {
                 let supervise = match &dir {
                     Some(dir) => Some(
-                        service::open_supervise(dir)
+                        self.open_supervise_again(dir)
                             .inspect_err(|e| {
                                 diag::warn(format_args!("unable to take over {name}: {e}"));
                             })
@@ -216,10 +219,32 @@ impl Host {
         UNKNOWN_END
     }
 
+    /// Lock and control FIFO of a service directory.
+    fn open_supervise(&mut self, dir: &OwnedFd) -> Result<Supervise> {
+        match self.only.take() {
+            Some(open) => Ok(open),
+            None => service::open_supervise(dir),
+        }
+    }
+
+    /// The same where a predecessor was at work: a child that it was making when it was killed has its locks
+    /// until it executes.
+    fn open_supervise_again(&mut self, dir: &OwnedFd) -> Result<Supervise> {
+        let mut result = self.open_supervise(dir);
+        for _ in 0..LINGERING_MS {
+            if result.as_ref().map_or_else(Error::code, |_| code::OK) != code::USAGE {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+            result = self.open_supervise(dir);
+        }
+        result
+    }
+
     /// Begins to supervise the service directory `dir`. Where a supervisor that left no journal left a
     /// process running (an s6-supervise that was killed, say), the process is taken over.
     pub(super) fn begin_service(&mut self, name: &str, dir: OwnedFd, identity: Identity) -> Result<Id> {
-        let Supervise { lock, control, new } = service::open_supervise(&dir)?;
+        let Supervise { lock, control, new } = self.open_supervise(&dir)?;
         let now = clock::now();
         let running = if new { None } else { running_by_status(&dir, now) };
         use crate::diag::Unable;
@@ -252,8 +277,15 @@ fn running_by_status(dir: &OwnedFd, now: Now) -> Option<(Machine, Option<OwnedFd
     let age = Duration::from_nanos(clock::boot().saturating_sub(stat.start));
     let since = status.stamp.age(now.wall);
     let leads = stat.session == pid.raw();
-    (leads && age.abs_diff(since) <= STAMP_TOLERANCE)
+    (leads && !has_supervisor(stat.ppid) && age.abs_diff(since) <= STAMP_TOLERANCE)
         .then(|| (Machine::from_status(&status, stat.start, now), pidfd))
+}
+
+/// Whether the parent of a process supervises: the process is another service's then, whatever a copy of that
+/// service's directory says.
+fn has_supervisor(parent: i32) -> bool {
+    let name = servicedir::read_file(rustix::fs::CWD, format!("/proc/{parent}/comm")).unwrap_or_default();
+    matches!(&name[..], b"supervise\n" | b"s6-supervise\n")
 }
 
 impl Longrun {

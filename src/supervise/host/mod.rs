@@ -154,6 +154,8 @@ struct Host {
     listener: Option<OwnedFd>,
     /// Of the scan directory; held, never looked at.
     lock: Option<OwnedFd>,
+    /// Lock and control FIFO of the only service, until it is taken in.
+    only: Option<service::Supervise>,
     keeper: Option<OwnedFd>,
     untold: Untold,
     records: Option<OwnedFd>,
@@ -189,8 +191,11 @@ impl Host {
         let signals = SignalFd::open(blocked).unable("create a signal descriptor")?;
         let single = matches!(mode, Mode::One(_));
         let journal_name = if single { "supervise/journal" } else { ".s6-svscan/journal" };
+        let mut only = None;
         if single {
             servicedir::prepare(&base).unable("make event and supervise")?;
+            // The lock comes before the journal: another supervisor's memory is not ours to change.
+            only = Some(service::open_supervise(&base)?);
         }
         let (journal, why) = Journal::open(&base, journal_name).unable("map memory")?;
         if let Some(errno) = why {
@@ -206,6 +211,7 @@ impl Host {
             clock_watch: watch_clock(),
             listener: None,
             lock: None,
+            only,
             keeper: None,
             untold: Untold::default(),
             records: None,
