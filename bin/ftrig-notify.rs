@@ -26,6 +26,6 @@ pub fn ftrig_notify(mut parser: lexopt::Parser) -> Result<u8> {
     let (Some(message), None) = (words.next(), words.next()) else { return Err(cli::usage(USAGE)) };
     cli::survive_broken_pipes();
     let fifodir = event::open(CWD, &*dir).unable(format_args!("notify {dir}"))?;
-    event::notify_in(fifodir, message.as_bytes());
+    event::notify_in(fifodir, message.as_bytes()).unable(format_args!("notify {dir}"))?;
     Ok(code::OK)
 }

@@ -100,10 +100,19 @@ pub fn set_audience(
 
 /// Sends `bytes` to all listeners of the service directory `dir`. Listeners that are gone are removed. Never
 /// blocks, never fails: a listener whose FIFO is full loses the event.
-pub fn notify(dir: impl AsFd, bytes: &[u8]) {
-    if let Ok(event) = open(dir, DIR) {
-        notify_in(event, bytes);
+///
+/// # Errors
+/// Only a lack of descriptors or memory, and then nobody has heard: it may be tried again.
+pub fn notify(dir: impl AsFd, bytes: &[u8]) -> Result<(), Errno> {
+    match open(dir, DIR) {
+        Ok(event) => notify_in(event, bytes),
+        Err(e) if is_exhaustion(e) => Err(e),
+        Err(_) => Ok(()),
     }
+}
+
+fn is_exhaustion(errno: Errno) -> bool {
+    matches!(errno, Errno::MFILE | Errno::NFILE | Errno::NOMEM)
 }
 
 /// Removes listeners of the service directory `dir` that are gone.
@@ -119,16 +128,27 @@ pub fn open(at: impl AsFd, path: impl rustix::path::Arg) -> Result<OwnedFd, Errn
 }
 
 /// As [`notify`], in any fifodir.
-pub fn notify_in(fifodir: impl AsFd, bytes: &[u8]) {
+pub fn notify_in(fifodir: impl AsFd, bytes: &[u8]) -> Result<(), Errno> {
+    let (mut heard, mut exhausted) = (false, None);
     for_each_listener(fifodir, |event, name| {
         let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         match openat(event, name, flags, Mode::empty()) {
             // What only has the name of a listener could be somebody's file.
-            Ok(fd) if is_fifo(&fd) => rustix::io::write(&fd, bytes).err() != Some(Errno::PIPE),
+            Ok(fd) if is_fifo(&fd) => {
+                heard = true;
+                rustix::io::write(&fd, bytes).err() != Some(Errno::PIPE)
+            }
             Ok(_) => true,
-            Err(e) => e != Errno::NXIO,
+            Err(e) => {
+                exhausted = exhausted.or(Some(e).filter(|e| is_exhaustion(*e)));
+                e != Errno::NXIO
+            }
         }
     });
+    match exhausted {
+        Some(e) if !heard => Err(e),
+        _ => Ok(()),
+    }
 }
 
 /// As [`clean`], in any fifodir.

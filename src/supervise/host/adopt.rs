@@ -42,6 +42,10 @@ const STAMP_TOLERANCE: Duration = Duration::from_secs(2);
 /// So long may a lock outlive who held it, while a child is on its way to exec: in milliseconds.
 const LINGERING_MS: u32 = 50;
 
+/// So many descriptors are left free for what is supervised already: it is to be started, controlled and told
+/// of, however many more there should be.
+const RESERVE: i32 = 16;
+
 type Known = BTreeMap<Pid, WaitStatus>;
 
 impl Host {
@@ -245,6 +249,11 @@ impl Host {
     /// process running (an s6-supervise that was killed, say), the process is taken over.
     pub(super) fn begin_service(&mut self, name: &str, dir: OwnedFd, identity: Identity) -> Result<Id> {
         let Supervise { lock, control, new } = self.open_supervise(&dir)?;
+        // Descriptors are given by the lowest free number: this one says how many there still are.
+        use std::os::fd::AsRawFd;
+        if lock.as_raw_fd() + RESERVE >= process::nofile() {
+            return Err(Error::unable("keep descriptors in reserve", Errno::MFILE));
+        }
         let now = clock::now();
         let running = if new { None } else { running_by_status(&dir, now) };
         use crate::diag::Unable;

@@ -87,7 +87,11 @@ impl Host {
         service.read_definition();
         if let (Body::Longrun(longrun), Some(dir)) = (&mut service.body, &service.dir) {
             if (logs || longrun.reader.last().consumer) && !self.single {
-                longrun.pipe = launch::open_pipe(dir).ok();
+                let pipe = launch::open_pipe(dir).unable("make supervise/stdin, the input of a logger");
+                let warn = |e: &diag::Error| {
+                    diag::say_as(&format!("supervise {}", service.name), Level::Warning, e);
+                };
+                longrun.pipe = pipe.inspect_err(warn).ok();
             }
             if let Some(fifo) = &longrun.control {
                 let _ = self.watch(fifo, control);

@@ -253,8 +253,10 @@ impl Service {
             l.lock = None;
         }
         if !self.events.is_empty() {
-            servicedir::event::notify(dir, self.events.as_bytes());
-            self.events = Events::default();
+            match servicedir::event::notify(dir, self.events.as_bytes()) {
+                Ok(()) => self.events = Events::default(),
+                Err(e) => refused = Some(("notify listeners", e)),
+            }
         }
         self.remember(journal);
         self.note_refusal(now.mono, refused);
