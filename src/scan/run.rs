@@ -42,6 +42,11 @@ pub const SUPERVISE_LOCK: &str = ".s6-svscan/supervise-lock";
 /// After something appeared in the scan directory we wait this long for its author to finish writing it.
 const SETTLE: Duration = Duration::from_millis(100);
 
+/// Whether a supervisor that is not our child really lives is looked at again after this, then at doubling
+/// intervals up to [`VERIFY_LAST`], and no more: from then on its connection tells.
+const VERIFY_FIRST: Duration = Duration::from_millis(20);
+const VERIFY_LAST: Duration = Duration::from_secs(3);
+
 /// What a scanner gets from init, and makes for itself when it stands alone.
 pub struct Above {
     /// Where the supervisor listens. None: it is made with the supervisor.
@@ -110,6 +115,8 @@ struct Scanner {
     /// Deaths of supervisors that did not live for a second.
     short_lives: u32,
     start_at: Option<Mono>,
+    /// When it is looked again whether a supervisor that is not our child lives, and the pause after that.
+    verify: Option<(Mono, Duration)>,
     /// Some process may be a service: it is told of before it is reaped.
     tell: bool,
     /// The reapers' pipe is full.
@@ -173,6 +180,7 @@ impl Scanner {
             started: None,
             short_lives: 0,
             start_at: None,
+            verify: None,
             tell: false,
             pipe_full: false,
             listing: None,
@@ -200,7 +208,9 @@ impl Scanner {
     fn turn(&mut self) {
         let settles = self.settles.map(|(at, _)| at);
         let keeper_rested = self.keeper.as_ref().and_then(Keeper::deadline);
-        let deadline = [self.scan_at, self.start_at, settles, keeper_rested].into_iter().flatten().min();
+        let verify = self.verify.map(|(at, _)| at);
+        let deadlines = [self.scan_at, self.start_at, settles, verify, keeper_rested];
+        let deadline = deadlines.into_iter().flatten().min();
         let now = clock::mono();
         let timeout = deadline.map(|at| {
             let left = at.since(now);
@@ -258,6 +268,9 @@ impl Scanner {
         if self.start_at.is_some_and(|at| at <= now) {
             self.start_at = None;
             self.start_supervisor();
+        }
+        if self.verify.is_some_and(|(at, _)| at <= now) {
+            self.verify_supervisor(now);
         }
         if self.scan_at.is_some_and(|at| at <= now) {
             self.scan(false);
@@ -457,9 +470,11 @@ impl Scanner {
         if supervisor_lives() {
             // Another scanner's child: its services are told of by whoever reaps them.
             self.tell = true;
-            self.connect();
+            self.verify = Some((clock::mono().after(VERIFY_FIRST), VERIFY_FIRST * 2));
+            let _ = self.connect();
             return Ok(());
         }
+        self.verify = None;
         if self.above.listener.is_none() || rustix::fs::access(SOCKET, rustix::fs::Access::EXISTS).is_err() {
             let listener = socket::listen(SOCKET).unable(format_args!("listen at {SOCKET}"))?;
             self.above.listener = Some(listener);
@@ -472,8 +487,28 @@ impl Scanner {
             None => self.fork_supervisor().unable("fork")?,
         });
         self.list_whole = true;
-        self.connect();
+        if let Err(e) = self.connect() {
+            diag::warn(e);
+        }
         Ok(())
+    }
+
+    /// A supervisor that seems to live may be dead: its lock goes a moment after its sockets, and a child that
+    /// it was making when it was killed holds it until it executes. Nobody would tell us.
+    fn verify_supervisor(&mut self, now: Mono) {
+        let Some((_, pause)) = self.verify.take() else { return };
+        if !supervisor_lives() {
+            return self.on_supervisor_death(None);
+        }
+        if pause <= VERIFY_LAST {
+            self.verify = Some((now.after(pause), pause * 2));
+        }
+        if self.link.is_none()
+            && let Err(e) = self.connect()
+            && pause > VERIFY_LAST
+        {
+            diag::warn(e);
+        }
     }
 
     fn fork_supervisor(&self) -> std::result::Result<Pid, Errno> {
@@ -502,23 +537,19 @@ impl Scanner {
     }
 
     /// Connects to the supervisor, hands over what it needs, and tells it everything.
-    fn connect(&mut self) {
+    fn connect(&mut self) -> Result<()> {
         self.link = None;
         self.unsent.clear();
-        match socket::connect(SOCKET) {
-            Ok(link) => {
-                let fds = [self.above.keeper.as_fd(), self.above.channel.reader.as_fd()];
-                if socket::send(&link, &Request::Hello.encode(), &fds).is_ok() {
-                    self.link = Some(link);
-                }
-            }
-            Err(e) => diag::warn(Error::unable(format_args!("connect to {SOCKET}"), e)),
-        }
+        let link = socket::connect(SOCKET).unable(format_args!("connect to {SOCKET}"))?;
+        let fds = [self.above.keeper.as_fd(), self.above.channel.reader.as_fd()];
+        socket::send(&link, &Request::Hello.encode(), &fds).unable(format_args!("write to {SOCKET}"))?;
+        self.link = Some(link);
         if let Some(how) = self.ending {
             self.tell_supervisor(&Request::Finish(how));
         } else if self.listing.is_some() {
             self.tell_everything();
         }
+        Ok(())
     }
 
     /// Sends a request. What the supervisor is too slow to read waits in line; if it is dead, its successor

@@ -1,7 +1,7 @@
 //! What the kernel says of a process: who it is, when it was born.
 
 use super::{Errno, last_errno};
-use crate::process::{Pid, Signal};
+use crate::process::{Pid, Signal, WaitStatus};
 use rustix::fs::{Mode, OFlags, open};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -25,6 +25,25 @@ pub struct Stat {
 
 /// Reads `/proc/PID/stat`. `None`: no such process, or no `/proc`.
 pub fn stat(pid: Pid) -> Option<Stat> {
+    let mut buf = [0u8; 1024];
+    parse_stat(read_stat(pid, &mut buf)?)
+}
+
+/// How a process ended that is dead and that nobody has reaped yet, whoever's child it is (field 52).
+/// `None`: it is not dead, or the kernel does not tell us: it does so only for processes of our own user.
+pub fn zombie_status(pid: Pid) -> Option<WaitStatus> {
+    let mut buf = [0u8; 1024];
+    let line = read_stat(pid, &mut buf)?;
+    let owner = rustix::fs::stat(format!("/proc/{pid}")).ok()?.st_uid;
+    if parse_stat(line)?.state != b'Z' || owner != rustix::process::geteuid().as_raw() {
+        return None;
+    }
+    let mut fields = line[line.iter().rposition(|&b| b == b')')? + 2..].split(u8::is_ascii_whitespace);
+    let code: u32 = std::str::from_utf8(fields.nth(52 - 3)?).ok()?.parse().ok()?;
+    Some(WaitStatus(code as u16))
+}
+
+fn read_stat(pid: Pid, buf: &mut [u8; 1024]) -> Option<&[u8]> {
     let mut path = [0u8; 32];
     let text = {
         use std::io::Write;
@@ -34,9 +53,8 @@ pub fn stat(pid: Pid) -> Option<Stat> {
         &path[..32 - left]
     };
     let fd = open(text, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
-    let mut buf = [0u8; 1024];
-    let got = rustix::io::read(&fd, &mut buf).ok()?;
-    parse_stat(&buf[..got])
+    let got = rustix::io::read(&fd, &mut *buf).ok()?;
+    Some(&buf[..got])
 }
 
 /// The command name stands in parentheses and may itself contain any byte: count from the last one.

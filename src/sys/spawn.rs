@@ -336,6 +336,10 @@ fn run(child: &Child<'_>) -> Result<Never, SpawnError> {
                 return Err(NO_CLOSE_RANGE);
             }
         }
+        if spawn.lock.is_some() && !spawn.all_descriptors {
+            // It may wait for ever, and must not keep meanwhile what its parent has: locks above all.
+            close_range(WINDOW_END, c_int::MAX);
+        }
         for (slot, number) in child.window.moves() {
             inherit_as(*slot, *number).map_err(at(Step::Descriptors))?;
         }

@@ -339,7 +339,7 @@ impl Host {
             Token::Signals => self.on_signals(),
             Token::ClockSet => self.on_clock_set(),
             Token::Listener => self.on_connection(),
-            Token::Records => self.on_records(),
+            Token::Records => self.on_records(flags.contains(epoll::EventFlags::HUP)),
             Token::Link(n) => self.on_link(n, flags.contains(epoll::EventFlags::OUT)),
             Token::Control(id, life) if self.is_life(id, life) => self.on_input(id, Source::Control),
             Token::Notification(id, life) if self.is_life(id, life) => {
@@ -418,8 +418,9 @@ impl Host {
         }
     }
 
-    /// Records of dead processes that were adopted. Those of strangers are skipped.
-    fn on_records(&mut self) {
+    /// Records of dead processes that were adopted. Those of strangers are skipped. `over`: nobody is left who
+    /// could write any (a scanner that stood alone was killed); the next scanner brings another pipe.
+    fn on_records(&mut self, over: bool) {
         while let Some((pid, status)) = self.records.as_ref().and_then(|r| self.journal.read_record(r)) {
             if let Some(id) = self.by_pid.get(&pid).copied()
                 && self.service(id).is_some_and(|s| s.adopted.is_some())
@@ -428,6 +429,9 @@ impl Host {
             }
             self.journal.record_done();
         }
+        if over && let Some(records) = self.records.take() {
+            let _ = epoll::delete(&self.epoll, &records);
+        }
     }
 
     /// An adopted process is dead (or, with `reaped`, reaped as well).
@@ -435,7 +439,10 @@ impl Host {
         let Some(service) = self.service_mut(id) else { return };
         let process = service.process();
         let Some(adopted) = &mut service.adopted else { return };
-        let known = adopted.pidfd.as_ref().filter(|_| reaped).and_then(wait::pidfd_exit);
+        let known = match reaped {
+            true => adopted.pidfd.as_ref().and_then(wait::pidfd_exit),
+            false => process.and_then(|(pid, _)| process::zombie_status(pid)),
+        };
         match (known, process) {
             (Some(status), Some((pid, _))) => self.died(id, pid, status),
             _ => {
