@@ -497,6 +497,10 @@ pub fn show() {
     }
     for pid in descendants() {
         let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        eprintln!("{pid}: {}", String::from_utf8_lossy(&line).replace('\0', " "));
+        let number = |field| stat(pid, field).unwrap_or_default();
+        let fds = (0..6).filter_map(|n| Some((n, fs::read_link(format!("/proc/{pid}/fd/{n}")).ok()?)));
+        let fds: Vec<String> = fds.map(|(n, to)| format!("{n}={}", to.display())).collect();
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        eprintln!("{pid} {} (parent {}): {line} {}", number(3), number(4), fds.join(" "));
     }
 }
