@@ -1,0 +1,143 @@
+//! What the manual pages promise of whole trees: what children inherit, what a second supervisor does to the
+//! first, what is said when time is up. Each test is a shell script in a PID and mount namespace of its own,
+//! with an empty `/run`; what it leaves ends with the namespace. Where that is not allowed the tests say so
+//! and pass.
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+const PERENNIAL: &str = env!("CARGO_BIN_EXE_perennial");
+
+/// How `unshare` gets these namespaces here; `None`: it does not.
+fn namespaces() -> Option<&'static [&'static str]> {
+    let ways: [&[&str]; 2] = [&["-fpm", "--kill-child"], &["-rfpm", "--kill-child"]];
+    let works = |way: &&&[&str]| {
+        let mount = ["sh", "-c", "mount -t proc proc /proc && mount -t tmpfs tmpfs /run"];
+        let command = Command::new("unshare").args(**way).args(mount).stderr(Stdio::null()).status();
+        command.is_ok_and(|status| status.success())
+    };
+    let way = ways.iter().find(works).copied();
+    if way.is_none() {
+        println!("skipped: no PID and mount namespace can be had here");
+    }
+    way
+}
+
+/// What scripts begin with: a world.
+const PRELUDE: &str = r#"
+set -eu
+mount -t proc proc /proc
+mount -t tmpfs tmpfs /run
+mkdir /run/t
+"$PERENNIAL" install --root /run/root >/run/install
+PATH=/run/root/command:/usr/bin:/bin
+printf '%s' "$FUNCTIONS" >/run/functions
+. /run/functions
+cd /run/t
+"#;
+
+/// Words to build in it with. Scripts that are run by others read them from `/run/functions`.
+const FUNCTIONS: &str = r#"
+# until_ COMMAND...: waits for a fact.
+until_() {
+    left=6000
+    until "$@" 2>/dev/null; do
+        left=$((left - 1))
+        [ $left -gt 0 ] || { echo "waited in vain: $*"; ls -lR . >&2; exit 99; }
+        sleep 0.01
+    done
+}
+# script FILE LINE...: an executable shell script.
+script() {
+    file=$1; shift
+    mkdir -p "$(dirname "$file")"
+    { echo '#!/bin/sh'; printf '%s\n' "$@"; } >"$file"
+    chmod 755 "$file"
+}
+# definition NAME TYPE: a service definition in the directory src.
+definition() { mkdir -p "src/$1/dependencies.d"; echo "$2" >"src/$1/type"; }
+# the NAME: the pid of the process of this name.
+the() {
+    for stat in /proc/[0-9]*/stat; do
+        [ "$(cut -d' ' -f2 "$stat" 2>/dev/null)" != "($1)" ] || { stat=${stat%/stat}; echo "${stat#/proc/}"; }
+    done
+}
+"#;
+
+/// Runs a script; `None` where it cannot be.
+fn run(script: &str) -> Option<Output> {
+    let way = namespaces()?;
+    let text = format!("{PRELUDE}\n{script}");
+    let output = Command::new("unshare")
+        .args(way)
+        .args(["sh", "-c", &text])
+        .env_clear()
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("FUNCTIONS", FUNCTIONS)
+        .env("PERENNIAL", Path::new(PERENNIAL))
+        .stdin(Stdio::null())
+        .output()
+        .expect("unshare worked a moment ago");
+    Some(output)
+}
+
+/// Runs a script that must succeed and print this.
+fn prints(script: &str, expected: &str) {
+    let Some(output) = run(script) else { return };
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && out == expected, "{}\n--- out\n{out}\n--- err\n{err}", output.status);
+}
+
+// ------------------------------------------------------------------------------------------------ limits
+
+#[test]
+fn children_of_svscan_get_the_limit_of_open_files_that_it_was_given() {
+    let script = r#"
+ulimit -Sn 777
+script scan/a/run 'ulimit -n >limit' 'exec sleep 1000'
+script scan/.s6-svscan/SIGUSR1 'ulimit -n >/run/t/script'
+script scan/.s6-svscan/finish 'ulimit -n >/run/t/finish'
+svscan scan & svscan=$!
+until_ test -s scan/a/limit; cat scan/a/limit
+kill -USR1 $svscan
+until_ test -s script; cat script
+# A successor is executed, not forked.
+rm scan/a/limit
+kill -9 "$(the supervise)"
+until_ svc -k scan/a
+until_ test -s scan/a/limit; cat scan/a/limit
+kill $svscan; wait $svscan; cat finish
+"#;
+    prints(script, "777\n777\n777\n777\n");
+}
+
+#[test]
+fn children_of_a_single_supervise_get_the_limit_of_open_files_that_it_was_given() {
+    let script = r#"
+ulimit -Sn 777
+script a/run 'ulimit -n >limit' 'exec sleep 1000'
+script a/finish 'ulimit -n >finished'
+supervise a & supervise=$!
+until_ test -s a/limit; cat a/limit
+kill $supervise; wait $supervise; cat a/finished
+"#;
+    prints(script, "777\n777\n");
+}
+
+#[test]
+fn children_of_init_get_the_limit_of_open_files_that_it_was_given() {
+    let script = r#"
+ulimit -Sn 777
+definition one oneshot; echo /run/t/one >src/one/up
+script one 'ulimit -n >/run/t/one.limit'
+definition web longrun; touch src/web/dependencies.d/one
+script src/web/run 'ulimit -n >/run/t/web.limit' 'exec sleep 1000'
+script hook 'ulimit -n'
+script command '. /run/functions' \
+    'ulimit -n; cat one.limit; until_ test -s web.limit; cat web.limit' \
+    'rm web.limit; kill -9 $(the svscan) $(the supervise)' \
+    'until_ svc -k /run/service/web; until_ test -s web.limit; cat web.limit'
+S6_STAGE2_HOOK=/run/t/hook S6_VERBOSITY=1 exec init -d /run/t/src ./command
+"#;
+    prints(script, "777\n777\n777\n777\n777\n");
+}
