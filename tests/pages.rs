@@ -56,6 +56,9 @@ script() {
 }
 # definition NAME TYPE: a service definition in the directory src.
 definition() { mkdir -p "src/$1/dependencies.d"; echo "$2" >"src/$1/type"; }
+# up DIR: waits until a service is up; its pid.
+up() { until_ is_up "$1"; svstat -p "$1"; }
+is_up() { [ "$(svstat -u "$1")" = true ]; }
 # the NAME: the pid of the process of this name.
 the() {
     for stat in /proc/[0-9]*/stat; do
@@ -140,4 +143,58 @@ script command '. /run/functions' \
 S6_STAGE2_HOOK=/run/t/hook S6_VERBOSITY=1 exec init -d /run/t/src ./command
 "#;
     prints(script, "777\n777\n777\n777\n777\n");
+}
+
+// ------------------------------------------------------------------------------------------------ a second one
+
+#[test]
+fn a_second_supervise_touches_nothing_of_the_first() {
+    let script = r#"
+script a/run 'exec sleep 1000'
+supervise a & first=$!
+pid=$(up a)
+cp a/supervise/journal before
+touch mark
+code=0; supervise a 2>said || code=$?
+cat said; echo $code
+cmp before a/supervise/journal && find a -newer mark
+svc -wr -r a
+until_ test "$(svstat -p a)" != "$pid"
+pid=$(up a)
+kill -9 $first; wait $first || :
+supervise a &
+until_ grep -q adopted=1 a/supervise/state
+test "$(svstat -p a)" = "$pid" && echo adopted
+"#;
+    prints(
+        script,
+        "supervise a: fatal: unable to lock supervise/lock: another supervisor is at work\n100\nadopted\n",
+    );
+}
+
+#[test]
+fn a_second_svscan_touches_nothing_of_the_first() {
+    let script = r#"
+script scan/a/run 'exec sleep 1000'
+svscan scan & first=$!
+pid=$(up scan/a)
+cp scan/.s6-svscan/journal before; touch mark
+code=0; svscan scan 2>said || code=$?
+cat said; echo $code
+# The supervisor that svscan would start, and one of a service, refuse as well.
+code=0; supervise --listen scan 2>said || code=$?
+cat said; echo $code
+code=0; supervise scan/a 2>said || code=$?
+cat said; echo $code
+cmp before scan/.s6-svscan/journal && find scan -newer mark
+kill $first; wait $first
+test -d /proc/$pid || echo ended
+"#;
+    prints(
+        script,
+        "svscan: fatal: unable to lock .s6-svscan/lock: another svscan is at work\n100\n\
+         supervise: fatal: unable to lock .s6-svscan/supervise-lock: another supervisor is at work\n100\n\
+         supervise scan/a: fatal: unable to lock supervise/lock: another supervisor is at work\n100\n\
+         ended\n",
+    );
 }

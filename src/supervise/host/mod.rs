@@ -197,6 +197,7 @@ impl Host {
             // The lock comes before the journal: another supervisor's memory is not ours to change.
             only = Some(service::open_supervise(&base)?);
         }
+        let lock = if single { None } else { Some(lock_scan_directory()?) };
         let (journal, why) = Journal::open(&base, journal_name).unable("map memory")?;
         if let Some(errno) = why {
             let error = Error::unable(format_args!("open {journal_name}"), errno);
@@ -210,7 +211,7 @@ impl Host {
             signals,
             clock_watch: watch_clock(),
             listener: None,
-            lock: None,
+            lock,
             only,
             keeper: None,
             untold: Untold::default(),
@@ -253,7 +254,6 @@ impl Host {
     /// Waits for svscan to say hello, which it does at once: it brings what it takes to know how services
     /// died that were left alone meanwhile.
     fn begin_many(&mut self, listener: Option<OwnedFd>) -> Result<()> {
-        self.lock_scan_directory()?;
         let listener = match listener {
             Some(listener) => listener,
             None => socket::listen(super::wire::SOCKET).unable("listen at .s6-svscan/socket")?,
@@ -269,20 +269,6 @@ impl Host {
             diag::warn("svscan does not talk: taking over without it");
             self.adopt_once();
         }
-        Ok(())
-    }
-
-    /// There is one supervisor of many in a scan directory, and a scanner can tell whether it lives.
-    fn lock_scan_directory(&mut self) -> Result<()> {
-        use rustix::fs::{Mode as FileMode, OFlags};
-        let path = crate::scan::run::SUPERVISE_LOCK;
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let lock = rustix::fs::open(path, flags, FileMode::from_raw_mode(0o600))
-            .unable(format_args!("open {path}"))?;
-        if !crate::sys::lock::try_lock(&lock).unable(format_args!("lock {path}"))? {
-            return Err(Error::usage(format!("unable to lock {path}: another supervisor is at work")));
-        }
-        self.lock = Some(lock);
         Ok(())
     }
 
@@ -502,6 +488,19 @@ impl Host {
         }
         self.journal.input_done();
     }
+}
+
+/// There is one supervisor of many in a scan directory, and a scanner can tell whether it lives.
+fn lock_scan_directory() -> Result<OwnedFd> {
+    use rustix::fs::{Mode as FileMode, OFlags};
+    let path = crate::scan::run::SUPERVISE_LOCK;
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let lock =
+        rustix::fs::open(path, flags, FileMode::from_raw_mode(0o600)).unable(format_args!("open {path}"))?;
+    if !crate::sys::lock::try_lock(&lock).unable(format_args!("lock {path}"))? {
+        return Err(Error::usage(format!("unable to lock {path}: another supervisor is at work")));
+    }
+    Ok(lock)
 }
 
 /// A descriptor that becomes readable when somebody sets the wall clock: a timer that is never due.
