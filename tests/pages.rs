@@ -198,3 +198,28 @@ test -d /proc/$pid || echo ended
          ended\n",
     );
 }
+
+// ------------------------------------------------------------------------------------------------ alone
+
+#[test]
+fn a_supervisor_sleeps_while_no_scanner_is_above_it() {
+    let script = r#"
+script scan/a/run 'exec sleep 1000'
+svscan scan & svscan=$!
+pid=$(up scan/a)
+supervise=$(the supervise)
+kill -9 $svscan; wait $svscan || :
+switches() { grep ctxt /proc/$supervise/status; }
+left=150
+while before=$(switches); sleep 0.2; [ "$before" != "$(switches)" ]; do
+    left=$((left - 1)); [ $left -gt 0 ] || { echo "it does not sleep"; exit 1; }
+done
+# It supervises all the same, and the next scanner finds it.
+svc -wr -r scan/a; up scan/a >/dev/null
+svscan scan & svscan=$!
+until_ svscanctl scan
+kill $svscan; wait $svscan
+test -d /proc/$supervise || echo ended
+"#;
+    prints(script, "ended\n");
+}
