@@ -27,7 +27,7 @@ pub fn init(mut parser: lexopt::Parser) -> Result<u8> {
     let (mut sources, mut command) = (Vec::new(), Vec::new());
     while let Some(arg) = parser.next()? {
         match arg {
-            Short('d') => sources.push(parser.value()?.string()?),
+            Short('d') => sources.push(cli::absolute(&parser.value()?.string()?)?),
             Short('h') | Long("help") => return cli::help(USAGE),
             Value(word) => {
                 command.push(word);

@@ -64,7 +64,7 @@ pub fn rc(mut parser: lexopt::Parser) -> Result<u8> {
     };
     while let Some(arg) = parser.next()? {
         match arg {
-            Short('l') | Long("live") => args.live = parser.value()?.string()?,
+            Short('l') | Long("live") => args.live = cli::absolute(&parser.value()?.string()?)?,
             Short('c') => args.compiled = Some(parser.value()?.string()?),
             Short('p') => args.prefix = parser.value()?.string()?,
             Short('t') | Long("timeout") => args.timeout = timeout(&parser.value()?.string()?)?,
@@ -154,7 +154,7 @@ fn init(args: &Args) -> Result<u8> {
     let ([scandir], Some(compiled)) = (args.names.as_slice(), &args.compiled) else {
         return Err(cli::usage(USAGE));
     };
-    let live = live::create_from(&args.live, scandir, &args.prefix, compiled)?;
+    let live = live::create_from(&args.live, &cli::absolute(scandir)?, &args.prefix, compiled)?;
     let names = live.link()?;
     let mut engine = Engine::new(&live)?;
     engine.add(names)?;

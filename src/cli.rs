@@ -1,6 +1,6 @@
 //! What the programs' files in `bin/` share: the way in and out.
 
-use crate::diag::{self, Error, Result};
+use crate::diag::{self, Error, Result, Unable};
 use crate::instance;
 use crate::process::Signal;
 use crate::scan::link::Begin;
@@ -53,6 +53,12 @@ pub fn number<T: TryFrom<u64>>(option: &str, value: &std::ffi::OsStr, least: u64
         .ok_or_else(|| {
             Error::usage(format!("invalid value for {option}: {text:?} is no number from {least} to {most}"))
         })
+}
+
+/// A path given to us, for those who are in another directory: supervisors, and whoever comes after us.
+pub fn absolute(path: &str) -> Result<String> {
+    let full = std::path::absolute(path).unable(format_args!("resolve {path:?}"))?;
+    Ok(full.to_string_lossy().into_owned())
 }
 
 /// The options that svwait, svlisten and svlisten1 have in common.

@@ -223,3 +223,33 @@ test -d /proc/$supervise || echo ended
 "#;
     prints(script, "ended\n");
 }
+
+// ------------------------------------------------------------------------------------------------ rc
+
+/// A live directory and a scanner; all paths relative.
+const RC: &str = r#"
+definition slow oneshot; echo 'sleep 1000' >src/slow/up
+definition never longrun; echo 3 >src/never/notification-fd; script src/never/run 'exec sleep 1000'
+definition web longrun; touch src/web/dependencies.d/slow src/web/dependencies.d/never
+script src/web/run 'exec sleep 1000'
+definition other longrun; script src/other/run 'exec sleep 1000'
+mkdir scan; svscan scan & until_ svscanctl scan
+rc compile db src
+rc -l live init -c db scan
+# try COMMAND...: what it says, without times, and its code.
+try() { code=0; "$@" >said 2>&1 || code=$?; sed 's/ ([0-9.]* m\{0,1\}s)//' said; echo $code; }
+"#;
+
+#[test]
+fn paths_may_be_relative() {
+    let script = format!(
+        r#"{RC}
+definition quick oneshot; echo 'true' >src/quick/up
+rc compile db2 src; rc -l live2 -p b- init -c db2 scan
+try rc -l live2 -j 1 up other quick
+mkdir -p only/quick; cp src/quick/* only/quick 2>/dev/null || :
+S6_VERBOSITY=0 exec init -d only true
+"#
+    );
+    prints(&script, "other is up\nquick is up\n0\n");
+}
