@@ -216,18 +216,16 @@ impl Progress for Lines {
 
 fn explain(graph: &Graph, report: &Report, up: bool) {
     let names = |list: &[Index]| list.iter().map(|i| graph.name(*i)).collect::<Vec<_>>().join(" ");
-    if !report.skipped.is_empty() && !report.failed.is_empty() {
+    let cut_short = report.cut_short(graph);
+    if cut_short.is_none() && !report.skipped.is_empty() {
         let what = if up { "not started" } else { "not stopped" };
         diag::warn(format_args!("{what} because of that: {}", names(&report.skipped)));
     }
     if !report.kept.is_empty() {
         diag::warn(format_args!("essential, left up (-D takes them down too): {}", names(&report.kept)));
     }
-    if report.timed_out {
-        diag::warn(format_args!("the time is up; not done: {}", names(&report.skipped)));
-    }
-    if report.interrupted {
-        diag::warn(format_args!("interrupted; not done: {}", names(&report.skipped)));
+    if let Some(text) = cut_short {
+        diag::warn(text);
     }
 }
 

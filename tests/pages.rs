@@ -253,3 +253,36 @@ S6_VERBOSITY=0 exec init -d only true
     );
     prints(&script, "other is up\nquick is up\n0\n");
 }
+
+#[test]
+fn rc_says_what_was_under_way_when_the_time_was_up() {
+    let script = format!(
+        r#"{RC}
+rc -l live up other >/dev/null
+try rc -l live -t 300 up web other
+try rc -l live -t 300ms -j 1 up never slow
+try rc -l live list --up
+definition late oneshot; echo 'sleep 1000' >src/late/up; echo 300 >src/late/timeout-up
+rc compile db2 src; rc -l live2 -p b- init -c db2 scan
+try rc -l live2 up late
+"#
+    );
+    prints(
+        &script,
+        "rc: warning: the time is up; under way: never slow; not begun: web\n2\n\
+         rc: warning: the time is up; under way: never; not begun: slow\n2\n\
+         other\n0\n\
+         rc: warning: unable to start late: timed out\n1\n",
+    );
+}
+
+#[test]
+fn init_says_what_was_under_way_when_the_time_was_up() {
+    let script = r#"
+definition slow oneshot; echo 'sleep 1000' >src/slow/up
+export S6_CMD_WAIT_FOR_SERVICES_MAXTIME=300 S6_BEHAVIOUR_IF_STAGE2_FAILS=2 S6_VERBOSITY=1
+code=0; init -d src true 2>said || code=$?
+cat said; echo $code
+"#;
+    prints(script, "s6-rc: warning: the time is up; under way: slow\n2\n");
+}

@@ -162,10 +162,13 @@ impl Boot {
         let report = engine.change(selection, up, options, Some(signals), &mut told)?;
         let names = |list: &[Index]| list.iter().map(|i| live.graph.name(*i)).collect::<Vec<_>>().join(" ");
         let what = if up { "started" } else { "stopped" };
-        if !report.skipped.is_empty() && !report.interrupted {
-            let why = if report.timed_out { "the time is up" } else { "because of that" };
-            let skipped = names(&report.skipped);
-            diag::say_as(SPEAKER, Level::Warning, format_args!("{why}: not {what}: {skipped}"));
+        match report.cut_short(&live.graph) {
+            Some(text) if report.timed_out => diag::say_as(SPEAKER, Level::Warning, text),
+            None if !report.skipped.is_empty() => {
+                let skipped = names(&report.skipped);
+                diag::say_as(SPEAKER, Level::Warning, format_args!("because of that: not {what}: {skipped}"));
+            }
+            _ => {}
         }
         Ok(report)
     }

@@ -4,7 +4,7 @@
 //! supervisor when a change begins. So an `rc` that is killed leaves steps that go on to their end, and the
 //! next one starts from what is.
 
-use super::graph::Index;
+use super::graph::{Graph, Index};
 use super::live::Live;
 use super::plan::{Fate, Plan};
 use crate::diag::{Error, Result, Unable};
@@ -74,7 +74,10 @@ pub struct Options {
 pub struct Report {
     /// Steps that failed.
     pub failed: Vec<(Index, End)>,
-    /// Services whose step was not made because of a failure.
+    /// Services whose step was being made when the time was up or a signal came. It is taken back where that
+    /// can be done.
+    pub under_way: Vec<Index>,
+    /// Services whose step was not made: because of a failure, or because the change was cut short.
     pub skipped: Vec<Index>,
     /// Essential services that were left up.
     pub kept: Vec<Index>,
@@ -92,6 +95,22 @@ impl Report {
             () if self.interrupted || !self.failed.is_empty() => 1,
             () => 0,
         }
+    }
+
+    /// If the change was cut short: why, what was under way then, and what was not begun.
+    pub fn cut_short(&self, graph: &Graph) -> Option<String> {
+        let mut text = match (self.timed_out, self.interrupted) {
+            (true, _) => "the time is up".to_owned(),
+            (_, true) => "interrupted".to_owned(),
+            _ => return None,
+        };
+        for (what, list) in [("under way", &self.under_way), ("not begun", &self.skipped)] {
+            if !list.is_empty() {
+                let names: Vec<&str> = list.iter().map(|i| graph.name(*i)).collect();
+                text.extend(["; ", what, ": ", &names.join(" ")]);
+            }
+        }
+        Some(text)
     }
 }
 
@@ -173,6 +192,7 @@ impl<'a> Engine<'a> {
         let mut plan = Plan::new(graph, selection, up, &self.now, keep);
         let mut report = Report {
             failed: Vec::new(),
+            under_way: Vec::new(),
             skipped: Vec::new(),
             kept: Vec::new(),
             timed_out: false,
@@ -202,10 +222,15 @@ impl<'a> Engine<'a> {
                 }
             };
             match self.wait(limit, signals)? {
+                // The supervisor had this step's share of our time as its limit, and was first to see it end.
+                Heard::Settled(_, End::TimedOut) if is_over(options.deadline) => {
+                    report.timed_out = true;
+                    break;
+                }
                 Heard::Settled(index, end) => settle(self, index, end),
                 Heard::Deadline => {
                     let now = clock::mono();
-                    if options.deadline.is_some_and(|at| at <= now) {
+                    if is_over(options.deadline) {
                         report.timed_out = true;
                         break;
                     }
@@ -225,12 +250,13 @@ impl<'a> Engine<'a> {
         }
         if report.timed_out || report.interrupted {
             plan.abandon();
-            for index in self.steps.keys().copied().collect::<Vec<_>>() {
-                self.give_up(index, up)?;
+            report.under_way = std::mem::take(&mut self.steps).into_keys().collect();
+            for index in &report.under_way {
+                self.give_up(*index, up)?;
             }
-            self.steps.clear();
         }
-        report.skipped = plan.with(Fate::Skipped).collect();
+        report.skipped = plan.with(Fate::Skipped).chain(waiting).collect();
+        report.skipped.sort_unstable();
         report.kept = plan.with(Fate::Kept).collect();
         Ok(report)
     }
@@ -314,6 +340,10 @@ impl<'a> Engine<'a> {
             }
         }
     }
+}
+
+fn is_over(deadline: Option<Mono>) -> bool {
+    deadline.is_some_and(|at| at <= clock::mono())
 }
 
 /// What waiting brought.
