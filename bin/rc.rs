@@ -18,10 +18,12 @@ use std::time::Duration;
 
 const USAGE: &str = "rc check [ source... ]\n\
     \x20      rc [ -l live ] [ -t timeout ] [ -j jobs ] [ -b ] up | down name...\n\
-    \x20      rc [ -l live ] list [ --up ] | status [ --json ] | graph [ name... ]\n\
+    \x20      rc [ -l live ] [ -u | -d | -D ] [ -a ] [ -t timeout ] [ -j jobs ] [ -b ] change [ name... ]\n\
+    \x20      rc [ -l live ] list [ --up ] [ name... ]\n\
+    \x20      rc [ -l live ] status [ --json ] [ name... ]\n\
+    \x20      rc [ -l live ] graph [ name... ]\n\
     \x20      rc compile database source...\n\
-    \x20      rc init -c database [ -l live ] [ -p prefix ] scandir\n\
-    \x20      rc [ -l live ] [ -u | -d | -D ] [ -a ] [ -t timeout ] [ -b ] change [ name... ]";
+    \x20      rc init -c database [ -l live ] [ -p prefix ] scandir";
 
 /// The program.
 pub fn main() -> ExitCode {
@@ -86,6 +88,7 @@ pub fn rc(mut parser: lexopt::Parser) -> Result<u8> {
         Some("check") => check(&args),
         Some("compile") => compile(&args),
         Some("init") => init(&args),
+        Some("up" | "down") if args.names.is_empty() => Err(cli::usage(USAGE)),
         Some("up") => change(&args, true),
         Some("down") => change(&args, false),
         Some("change") => change(&args, args.up),
@@ -235,7 +238,7 @@ fn list(args: &Args) -> Result<u8> {
     let rows = show::rows(&live);
     let chosen = |i: &Index| args.names.is_empty() || selection.contains(i);
     let names: String = (0..rows.len())
-        .filter(|i| chosen(i) && (!args.only_up || rows[*i].is_up()))
+        .filter(|i| chosen(i) && (!(args.only_up || args.all) || rows[*i].is_up()))
         .map(|i| format!("{}\n", live.graph.name(i)))
         .collect();
     diag::put(1, names.as_bytes());

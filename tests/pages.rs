@@ -286,3 +286,22 @@ cat said; echo $code
 "#;
     prints(script, "s6-rc: warning: the time is up; under way: slow\n2\n");
 }
+
+#[test]
+fn rc_tells_how_it_is_used() {
+    let script = format!(
+        r#"{RC}
+for option in -h --help; do rc $option >said; grep -o '\(check\|up | down\|change\|list\|status\|graph\|compile\|init\) [^ ]*' said; done
+for wrong in '' -x frob up down compile init 'init scan'; do
+    code=0; rc $wrong 2>said || code=$?
+    echo "$code $(head -n 1 said)"
+done
+rc -l live up other >/dev/null
+rc -l live list -a; rc -l live list --up never other
+"#
+    );
+    let commands =
+        "check [\nup | down name...\nchange [\nlist [\nstatus [\ngraph [\ncompile database\ninit -c\n";
+    let usage = "100 rc: fatal: usage: rc check [ source... ]\n".repeat(8);
+    prints(&script, &format!("{commands}{commands}{usage}other\nother\n"));
+}
