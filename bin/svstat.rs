@@ -3,6 +3,7 @@
 use lexopt::prelude::*;
 use perennial::cli;
 use perennial::diag::{self, Error, Result, Unable, code};
+use perennial::report::count;
 use perennial::report::json::Json;
 use perennial::report::service::{Field, HEAD, Service};
 use perennial::report::table::{Table, colour};
@@ -117,25 +118,51 @@ fn some(dirs: &[String], fields: &[Field], numeric: bool, json: bool) -> Result<
 /// Every service of a scan directory.
 fn all(scandir: Option<String>, json: bool) -> Result<u8> {
     let given = env::get("PERENNIAL_SCANDIR").and_then(|v| v.to_str()).map(str::to_owned);
+    let hint = if scandir.is_none() && given.is_none() { " (-S says where else to look)" } else { "" };
     let path = scandir.or(given).unwrap_or_else(|| "/run/service".to_owned());
-    let base = servicedir::open(rustix::fs::CWD, &*path).unable(format_args!("open {path}"))?;
+    let base = servicedir::open(rustix::fs::CWD, &*path).map_err(|errno| {
+        Error::new(code::SYSTEM, format!("unable to open {path}: {}{hint}", diag::reason(errno)))
+    })?;
     let limits = Limits { services: usize::MAX, name: 1019 };
     let listing = scan::list(&base, limits, false, |_| {}).unable(format_args!("list {path}"))?;
     let now = clock::wall();
-    let mut services = Vec::new();
+    let (mut services, mut unseen) = (Vec::new(), Vec::new());
     for name in listing.keys() {
-        let Ok(client) = Client::open(&format!("{path}/{name}")) else { continue };
-        let supervised = client.is_supervised()?;
-        services.push(look(name, &client, supervised, true)?);
+        let seen = Client::open(&format!("{path}/{name}")).and_then(|client| {
+            let supervised = client.is_supervised()?;
+            look(name, &client, supervised, true)
+        });
+        match seen {
+            Ok(service) => services.push(service),
+            Err(e) => unseen.push(e),
+        }
     }
-    let verdict = verdict(&services);
+    let anything = !unseen.is_empty() || services.iter().any(|s| s.supervised);
+    if !anything && statat(&base, scan::run::DIR, AtFlags::empty()).is_err() {
+        return Err(Error::usage(format!(
+            "{path} is no scan directory: there is no {} in it, and nothing in it is supervised",
+            scan::run::DIR
+        )));
+    }
     if json {
         let list = Json::List(services.iter().map(|s| s.json(now)).collect());
-        return diag::print(&(list.to_text() + "\n")).map(|_| verdict);
+        diag::print(list.to_text() + "\n")?;
+    } else if !services.is_empty() {
+        let mut table = Table::new(&HEAD.0, HEAD.1);
+        services.iter().for_each(|s| table.row(s.row(now)));
+        diag::print(table.to_text(colour()))?;
+    } else if unseen.is_empty() {
+        diag::info(format_args!("there are no services in {path}"));
     }
-    let mut table = Table::new(&HEAD.0, HEAD.1);
-    services.iter().for_each(|s| table.row(s.row(now)));
-    diag::print(table.to_text(colour())).map(|_| verdict)
+    // For somebody who may see none of them they all have the same reason.
+    if let [first, rest @ ..] = unseen.as_slice() {
+        let more = match rest.len() {
+            0 => String::new(),
+            n => format!(" (and {} more)", count(n, "service")),
+        };
+        return Err(Error::new(first.code(), format!("{first}{more}")));
+    }
+    Ok(verdict(&services))
 }
 
 fn look(name: &str, client: &Client, supervised: bool, whole: bool) -> Result<Service> {

@@ -305,3 +305,56 @@ rc -l live list -a; rc -l live list --up never other
     let usage = "100 rc: fatal: usage: rc check [ source... ]\n".repeat(8);
     prints(&script, &format!("{commands}{commands}{usage}other\nother\n"));
 }
+
+// ------------------------------------------------------------------------------------------------ svstat
+
+#[test]
+fn svstat_says_why_there_is_no_table() {
+    let script = r#"
+try() { code=0; "$@" 2>&1 || code=$?; echo $code; }
+cat >expected <<'END'
+svstat: fatal: unable to check scan/a/supervise/lock: Permission denied (and 1 service more)
+111
+name
+a     up
+svstat: fatal: unable to check scan/b/supervise/lock: Permission denied
+111
+svstat: fatal: unable to list scan: Permission denied
+111
+END
+mkdir empty scan
+try svstat
+try svstat -S nowhere
+try svstat -S empty
+mkdir -p plain/d; try svstat -S plain
+svscan scan & until_ svscanctl scan
+try svstat -S scan
+try svstat -S scan --json
+script scan/a/run 'exec sleep 1000'; script scan/b/run 'exec sleep 1000'
+svscanctl -a scan; up scan/a >/dev/null; up scan/b >/dev/null
+# As somebody else, who may see less and less.
+other() { setpriv --reuid 1000 --clear-groups "$@"; }
+if [ "$(other id -u 2>/dev/null)" = 1000 ]; then
+    try other svstat -S scan
+    chmod 711 scan/a/supervise
+    try other svstat -S scan | sed 's/^\(name\|a  *up\) .*/\1/'
+    chmod 700 scan
+    try other svstat -S scan
+else
+    cat /run/t/expected
+fi
+"#;
+    prints(
+        script,
+        "svstat: fatal: unable to open /run/service: No such file or directory (-S says where else to look)\n111\n\
+         svstat: fatal: unable to open nowhere: No such file or directory\n111\n\
+         svstat: fatal: empty is no scan directory: there is no .s6-svscan in it, and nothing in it is supervised\n100\n\
+         svstat: fatal: plain is no scan directory: there is no .s6-svscan in it, and nothing in it is supervised\n100\n\
+         svstat: info: there are no services in scan\n0\n\
+         []\n0\n\
+         svstat: fatal: unable to check scan/a/supervise/lock: Permission denied (and 1 service more)\n111\n\
+         name\na     up\n\
+         svstat: fatal: unable to check scan/b/supervise/lock: Permission denied\n111\n\
+         svstat: fatal: unable to list scan: Permission denied\n111\n",
+    );
+}
