@@ -48,7 +48,6 @@ pub fn init(mut parser: lexopt::Parser) -> Result<u8> {
         sources,
         verbosity: number("S6_VERBOSITY", 2).min(255) as u8,
         hook: text("S6_STAGE2_HOOK"),
-        profile: text("S6_RUNTIME_PROFILE"),
         limit: (limit > 0).then(|| Duration::from_millis(limit)),
         strict: if_boot_fails == IfBootFails::Stop,
     };

@@ -10,8 +10,8 @@ use perennial::rc::live::{self, Busy, Live};
 use perennial::rc::source::{self, Findings};
 use perennial::rc::{draw, show};
 use perennial::report::{count, table, took};
+use perennial::sys::clock;
 use perennial::sys::signal::{self, SignalFd};
-use perennial::sys::{clock, env};
 use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -110,16 +110,12 @@ fn timeout(text: &str) -> Result<Option<Duration>> {
 fn read(sources: &[String]) -> (source::Definitions, Graph, Findings) {
     let mut findings = Findings::default();
     let (sources, roots) = match sources.is_empty() {
-        true => (overlay::sources(profile().as_deref()), &[overlay::TOP][..]),
+        true => (overlay::sources(), &[overlay::TOP][..]),
         false => (sources.to_vec(), &[][..]),
     };
     let definitions = source::read(&sources, overlay::built_in(), roots, &mut findings);
     let graph = Graph::build(&definitions, &mut findings);
     (definitions, graph, findings)
-}
-
-fn profile() -> Option<String> {
-    env::get("S6_RUNTIME_PROFILE").and_then(|v| v.to_str()).map(str::to_owned)
 }
 
 fn check(args: &Args) -> Result<u8> {

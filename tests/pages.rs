@@ -358,3 +358,44 @@ fi
          svstat: fatal: unable to list scan: Permission denied\n111\n",
     );
 }
+
+// ------------------------------------------------------------------------------------------------ init
+
+/// Definitions in the places that s6-overlay has for them: `etc` is mounted over `/etc`.
+const ETC: &str = r#"
+say() { definition "$1" oneshot; echo "echo $1" >"src/$1/up"; mkdir -p "$2"; cp -r "src/$1" "$2/"; }
+bundle() { mkdir -p "$1/user/contents.d"; echo bundle >"$1/user/type"; touch "$1/user/contents.d/$2"; }
+say plain etc/s6-overlay/s6-rc.d
+say chosen etc/s6-overlay/s6-rc.d
+say profiled etc/cont-profile.d/night/s6-overlay/s6-rc.d
+bundle etc/s6-overlay/user-bundles.d plain
+bundle etc/cont-profile.d/night/s6-overlay/user-bundles.d profiled
+bundle bundles chosen
+mount --bind etc /etc
+export S6_VERBOSITY=1
+"#;
+
+#[test]
+fn variables_say_where_init_reads_definitions() {
+    let script = format!(
+        r#"{ETC}
+init true
+S6_RUNTIME_PROFILE=night init true
+S6_RUNTIME_BUNDLEDIR=/run/t/bundles init true
+S6_RUNTIME_BUNDLEDIR=/run/t/bundles S6_KEEP_ENV=1 init true
+S6_RUNTIME_PROFILE=day S6_RUNTIME_BUNDLEDIR=/nowhere init echo none 2>&1
+# The hook may change its mind.
+script hook 'echo night >/run/s6/container_environment/S6_RUNTIME_PROFILE'
+S6_RUNTIME_PROFILE=day S6_STAGE2_HOOK=/run/t/hook init true
+S6_RUNTIME_PROFILE=night rc check
+"#
+    );
+    prints(
+        &script,
+        "plain\nprofiled\nchosen\nchosen\n\
+         init: warning: there is no directory /etc/cont-profile.d/day/s6-overlay/s6-rc.d: nothing is read from it\n\
+         init: warning: there is no directory /nowhere: nothing is read from it\n\
+         none\nprofiled\n\
+         0 longruns, 4 oneshots, 4 bundles: 0 errors, 0 warnings\n",
+    );
+}

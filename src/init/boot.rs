@@ -30,8 +30,6 @@ pub struct Boot {
     pub verbosity: u8,
     /// `S6_STAGE2_HOOK`, run first.
     pub hook: Option<String>,
-    /// `S6_RUNTIME_PROFILE`
-    pub profile: Option<String>,
     /// `S6_CMD_WAIT_FOR_SERVICES_MAXTIME`: the time for all of it.
     pub limit: Option<Duration>,
     /// A failed boot ends the container.
@@ -108,7 +106,7 @@ impl Boot {
         }
         let mut findings = Findings::default();
         let (sources, roots) = match self.sources.is_empty() {
-            true => (overlay::sources(self.profile.as_deref()), &[overlay::TOP][..]),
+            true => (overlay::sources(), &[overlay::TOP][..]),
             false => (self.sources.clone(), &[][..]),
         };
         let definitions = source::read(&sources, overlay::built_in(), roots, &mut findings);
