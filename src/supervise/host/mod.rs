@@ -153,7 +153,7 @@ struct Host {
     clock_watch: Option<OwnedFd>,
     listener: Option<OwnedFd>,
     /// Of the scan directory; held, never looked at.
-    lock: Option<OwnedFd>,
+    _lock: Option<OwnedFd>,
     /// Lock and control FIFO of the only service, until it is taken in.
     only: Option<service::Supervise>,
     keeper: Option<OwnedFd>,
@@ -211,7 +211,7 @@ impl Host {
             signals,
             clock_watch: watch_clock(),
             listener: None,
-            lock,
+            _lock: lock,
             only,
             keeper: None,
             untold: Untold::default(),
