@@ -7,9 +7,11 @@
 use crate::process::Signal;
 use crate::sys::{Errno, clock};
 use rustix::fs::{Mode, OFlags, RawDir, fstat, openat};
+use std::cell::RefCell;
 use std::fmt;
 use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// The rules of one service, defaults where there is no file.
@@ -115,7 +117,7 @@ impl fmt::Display for Invalid {
 /// Reads a definition again and again, with as little work as can be.
 #[derive(Debug, Default)]
 pub struct Reader {
-    current: Definition,
+    current: Rc<Definition>,
     present: u32,
     /// Modification time of the directory at the last listing, if that was long enough after it.
     listed: Option<(i64, i64)>,
@@ -161,8 +163,23 @@ impl Reader {
                 complain(Invalid(name));
             }
         }
-        self.current = new;
+        if *self.current != new {
+            self.current = shared(new);
+        }
     }
+}
+
+/// Most services say nothing special: a definition that is equal to the last new one is the same in memory.
+fn shared(definition: Definition) -> Rc<Definition> {
+    thread_local! {
+        static LAST: RefCell<Rc<Definition>> = RefCell::default();
+    }
+    LAST.with_borrow_mut(|last| {
+        if **last != definition {
+            *last = Rc::new(definition);
+        }
+        Rc::clone(last)
+    })
 }
 
 impl Definition {

@@ -21,16 +21,16 @@
 //! ```text
 //! page 0         header: magic and layout; which boot (4 words) and PID namespace (2), which file
 //!                (device 2, inode 2); from word 32 on the inboxes
-//! 4096 + k·40960 64 slots of 640 bytes:
-//!   word   0     0 free, 1 longrun, 2 oneshot
+//! 4096 + k·28672 64 slots of 448 bytes:
+//!   word   0     0 free, 1 longrun, 2 oneshot, 3 the rest of a long name (in words 1 to 111)
 //!          1     which copy counts
 //!          2     device (2 words), inode (2 words) of the directory
 //!          6     pid of the child being made, written by the kernel
 //!          7     1 while a child is being made
 //!          8     when, in nanoseconds since boot (2 words)
 //!         10     flags of the supervisor
-//!         11     length of the name, then 64 words of it
-//!         76     copy 0, 114 copy 1: machine (28), flags, events (5), death (4)
+//!         11     length of the name, the slot that has the rest of it (plus 1), 23 words of it
+//!         36     copy 0, 74 copy 1: machine (28), flags, events (5), death (4)
 //! ```
 
 use super::machine::{Events, MOST_EVENTS, SAVED_WORDS};
@@ -46,25 +46,33 @@ use std::sync::atomic::{AtomicU32, Ordering, fence};
 /// "per" and the number of the layout. Another layout is not read: its services are then taken over by what
 /// their status files say. Nor is one of another boot or PID namespace, where pids and times mean other
 /// things, nor the copy of one, whose processes are the original's.
-const MAGIC: u32 = u32::from_be_bytes(*b"per\x02");
+const MAGIC: u32 = u32::from_be_bytes(*b"per\x03");
 
 /// Words by which a journal is known to speak of processes of here and now, [`MAGIC`] the first.
 const ORIGIN_WORDS: usize = 11;
 
 const HEADER_BYTES: usize = 4096;
-const SLOT_WORDS: usize = 160;
+const SLOT_WORDS: usize = 112;
 const SLOTS_PER_CHUNK: usize = 64;
 const CHUNK_BYTES: usize = SLOT_WORDS * 4 * SLOTS_PER_CHUNK;
 
-/// The longest name that is kept; longer ones are cut at the end, which only shows in messages.
-pub const NAME_BYTES: usize = 256;
+/// The longest name that is kept: more than the path of anything that is supervised has.
+pub const NAME_BYTES: usize = NAME_HEAD + (SLOT_WORDS - 1) * 4;
+
+const NAME: usize = 13;
+
+/// So much of a name is in the slot itself.
+const NAME_HEAD: usize = (COPY - NAME) * 4;
+
+/// The slot holds the rest of a long name.
+const REST_OF_NAME: u32 = 3;
 
 const REAPED: usize = 32;
 const RECORD: usize = REAPED + INBOX_WORDS;
 const INPUT: usize = RECORD + 2;
 const INPUT_WORDS: usize = 16;
 
-const COPY: usize = 76;
+const COPY: usize = 36;
 const COPY_WORDS: usize = 38;
 
 const fn copy_at(which: u32) -> usize {
@@ -161,11 +169,15 @@ impl Journal {
             journal.grow()?;
         }
         journal.free.clear();
-        for id in (0..(whole * SLOTS_PER_CHUNK) as SlotId).rev() {
-            if journal.kind(id).is_none() {
-                journal.free.push(id);
+        let mut free = vec![true; whole * SLOTS_PER_CHUNK];
+        for id in journal.used() {
+            free[id as usize] = false;
+            if let Some(rest) = journal.rest_of_name(id) {
+                free[rest as usize] = false;
             }
         }
+        let all = (0..free.len() as SlotId).rev();
+        journal.free.extend(all.filter(|id| free[*id as usize]));
         Ok(journal)
     }
 
@@ -197,24 +209,46 @@ impl Journal {
     /// Takes a slot for a service of which nothing is remembered yet. It counts from the first
     /// [`remember`](Self::remember) on.
     pub fn take(&mut self, identity: Identity, name: &str) -> Result<SlotId, Errno> {
+        let bytes = &name.as_bytes()[..name.len().min(NAME_BYTES)];
+        let (head, rest) = bytes.split_at(bytes.len().min(NAME_HEAD));
+        let rest_id = if rest.is_empty() { None } else { Some(self.take_cleared()?) };
+        let id = self.take_cleared()?;
+        let slot = self.slot(id);
+        store_u64(&slot[2..4], identity.device);
+        store_u64(&slot[4..6], identity.inode);
+        slot[11].store(bytes.len() as u32, Ordering::Relaxed);
+        store_bytes(&slot[NAME..COPY], head);
+        if let Some(rest_id) = rest_id {
+            let cells = self.slot(rest_id);
+            store_bytes(&cells[1..], rest);
+            cells[0].store(REST_OF_NAME, Ordering::Relaxed);
+            slot[12].store(rest_id + 1, Ordering::Relaxed);
+        }
+        Ok(id)
+    }
+
+    fn take_cleared(&mut self) -> Result<SlotId, Errno> {
         if self.free.is_empty() {
             self.grow()?;
         }
         let id = self.free.pop().ok_or(Errno::NOSPC)?;
-        let slot = self.slot(id);
-        slot.iter().for_each(|word| word.store(0, Ordering::Relaxed));
-        store_u64(&slot[2..4], identity.device);
-        store_u64(&slot[4..6], identity.inode);
-        let bytes = &name.as_bytes()[..name.len().min(NAME_BYTES)];
-        slot[11].store(bytes.len() as u32, Ordering::Relaxed);
-        store_bytes(&slot[12..COPY], bytes);
+        self.slot(id).iter().for_each(|word| word.store(0, Ordering::Relaxed));
         Ok(id)
+    }
+
+    /// The slot with the rest of a name.
+    fn rest_of_name(&self, id: SlotId) -> Option<SlotId> {
+        let rest = self.slot(id)[12].load(Ordering::Relaxed).checked_sub(1)?;
+        ((rest as usize) < self.chunks.len() * SLOTS_PER_CHUNK).then_some(rest)
     }
 
     /// Gives a slot back: there is nothing to remember any more.
     pub fn release(&mut self, id: SlotId) {
-        self.slot(id)[0].store(0, Ordering::Release);
-        self.free.push(id);
+        let rest = self.rest_of_name(id);
+        for id in [Some(id), rest].into_iter().flatten() {
+            self.slot(id)[0].store(0, Ordering::Release);
+            self.free.push(id);
+        }
     }
 
     /// What the slot is of; `None` if it is free.
@@ -236,7 +270,11 @@ impl Journal {
     pub fn name(&self, id: SlotId) -> String {
         let slot = self.slot(id);
         let len = (slot[11].load(Ordering::Relaxed) as usize).min(NAME_BYTES);
-        String::from_utf8_lossy(&load_bytes(&slot[12..COPY], len)).into_owned()
+        let mut bytes = load_bytes(&slot[NAME..COPY], len.min(NAME_HEAD));
+        if let Some(rest) = self.rest_of_name(id) {
+            bytes.extend(load_bytes(&self.slot(rest)[1..], len.saturating_sub(NAME_HEAD)));
+        }
+        String::from_utf8_lossy(&bytes).into_owned()
     }
 
     /// Remembers what a service is now, and that any child that was being made is part of it.
@@ -483,6 +521,31 @@ mod tests {
             assert_eq!(journal.unfinished_birth(*id), None);
         }
         assert_eq!(journal.take(identity(7), "again"), Ok(ids[7]));
+    }
+
+    #[test]
+    fn long_names_take_a_second_slot() {
+        let scratch = Scratch::new("names");
+        let mut journal = scratch.open();
+        let lengths = [1, NAME_HEAD - 1, NAME_HEAD, NAME_HEAD + 1, NAME_BYTES];
+        let ids: Vec<SlotId> = lengths
+            .map(|bytes| {
+                let name = "x".repeat(bytes - bytes / 2) + &"y".repeat(bytes / 2);
+                let id = journal.take(identity(bytes as u64), &name).unwrap();
+                journal.remember(id, Kind::Longrun, &memory(1));
+                id
+            })
+            .into();
+        let cut = journal.take(identity(9), &"z".repeat(NAME_BYTES + 2)).unwrap();
+        assert_eq!(journal.name(cut).len(), NAME_BYTES);
+        // Killed before it was remembered: its slots are free again.
+        let mut journal = scratch.open();
+        for (id, bytes) in ids.iter().zip(lengths) {
+            assert_eq!(journal.name(*id), "x".repeat(bytes - bytes / 2) + &"y".repeat(bytes / 2));
+        }
+        assert_eq!(journal.free.len(), SLOTS_PER_CHUNK - ids.len() - 2);
+        ids.iter().for_each(|id| journal.release(*id));
+        assert_eq!(journal.free.len(), SLOTS_PER_CHUNK);
     }
 
     #[test]

@@ -141,11 +141,14 @@ fn new_notification(
     around: &Surroundings<'_>,
 ) -> Result<OwnedFd, Failure> {
     let fail = |e| failed("make supervise/notify", e);
-    match unlinkat(dir, NOTIFY, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => {}
-        Err(e) => return Err(fail(e)),
+    let make = || mknodat(dir, NOTIFY, FileType::Fifo, Mode::from_raw_mode(0o600), 0);
+    match make() {
+        Err(Errno::EXIST) => {
+            unlinkat(dir, NOTIFY, AtFlags::empty()).map_err(fail)?;
+            make().map_err(fail)?;
+        }
+        other => other.map_err(fail)?,
     }
-    mknodat(dir, NOTIFY, FileType::Fifo, Mode::from_raw_mode(0o600), 0).map_err(fail)?;
     let ours = open_notification(dir).map_err(fail)?;
     let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let theirs = openat(dir, NOTIFY, flags, Mode::empty()).map_err(fail)?;

@@ -479,7 +479,8 @@ impl Host {
                 }
                 Source::Notification => {
                     if byte == b'\n' {
-                        self.feed(id, Event::Ready);
+                        // Nothing in its directory has a say in this.
+                        self.feed_as_read(id, Event::Ready);
                         break;
                     }
                 }
