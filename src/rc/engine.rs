@@ -153,21 +153,24 @@ impl<'a> Engine<'a> {
         Ok(())
     }
 
+    /// Sends a request, to the supervisor's successor if it has died.
     fn send(&mut self, request: &Request) -> Result<()> {
+        if send(&self.socket, request).is_ok() {
+            return Ok(());
+        }
+        self.reconnect()?;
         send(&self.socket, request).unable("talk to the supervisor")
     }
 
     /// Asks anew what is up. When it returns, all that was sent before has been dealt with.
     pub fn refresh(&mut self) -> Result<()> {
-        self.send(&Request::States)?;
-        let mut by_name: BTreeMap<String, Standing> = BTreeMap::new();
-        loop {
-            match receive(&self.socket, None).unable("hear from the supervisor")? {
-                Some(Reply::States(list)) => by_name.extend(list),
-                Some(Reply::StatesEnd) => break,
-                Some(Reply::Settled(_)) | None => {}
+        let by_name = loop {
+            self.send(&Request::States)?;
+            match hear_states(&self.socket) {
+                Ok(by_name) => break by_name,
+                Err(_) => self.reconnect()?,
             }
-        }
+        };
         let state = |index: Index| {
             let longrun = self.live.graph.services[index].longrun;
             let name = if longrun { self.live.entry(index) } else { self.live.oneshot(index) };
@@ -352,6 +355,17 @@ enum Heard {
     Deadline,
     Signal,
     Nothing,
+}
+
+fn hear_states(socket: &OwnedFd) -> std::result::Result<BTreeMap<String, Standing>, Errno> {
+    let mut by_name = BTreeMap::new();
+    loop {
+        match receive(socket, None)? {
+            Some(Reply::States(list)) => by_name.extend(list),
+            Some(Reply::StatesEnd) => return Ok(by_name),
+            Some(Reply::Settled(_)) | None => {}
+        }
+    }
 }
 
 fn connect(scandir: &str) -> Result<OwnedFd> {
