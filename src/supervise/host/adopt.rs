@@ -119,6 +119,7 @@ impl Host {
         let mut service = Service::new(&name, dir, identity, slot, body, clock::mono());
         service.events = memory.events;
         service.death = memory.death;
+        service.forget_recorded_death();
         service.adoptions = memory.flags >> 1;
         service.has_state = memory.flags & 1 != 0;
         service.status_due = true;

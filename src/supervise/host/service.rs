@@ -271,6 +271,15 @@ impl Service {
         }
     }
 
+    /// After a takeover: a death that is in the tally already is not written again. (Our predecessor was killed
+    /// before it could note that it had written it. Two deaths never have the same time.)
+    pub(super) fn forget_recorded_death(&mut self) {
+        let (Some(dir), Some(death)) = (&self.dir, self.death) else { return };
+        if servicedir::read_file(dir, tally::FILE).is_ok_and(|tally| tally.ends_with(&death)) {
+            self.death = None;
+        }
+    }
+
     /// Says once that the disk refuses, and when it is tried again.
     fn note_refusal(&mut self, now: Mono, refused: Option<(&str, Errno)>) {
         let Some((doing, errno)) = refused else {
