@@ -228,7 +228,7 @@ impl Init {
         let mut batch: Vec<wait::Dead> = Vec::new();
         loop {
             if batch.len() >= BATCH {
-                self.tell |= self.scanner.is_none_or(wait::is_dead);
+                self.tell |= self.scanner.is_none_or(wait::is_dying);
                 if self.tell {
                     break;
                 }
@@ -246,6 +246,9 @@ impl Init {
                 self.pipe_full = true;
                 break;
             }
+        }
+        if !batch.is_empty() {
+            self.tell |= self.scanner.is_none_or(wait::is_dying);
         }
         if self.tell {
             for dead in batch {

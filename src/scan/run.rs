@@ -627,7 +627,7 @@ impl Scanner {
                 self.child = None;
                 continue;
             }
-            self.tell |= self.child.is_none_or(wait::is_dead);
+            self.tell |= self.child.is_none_or(wait::is_dying);
             if !self.tell {
                 wait::reap_pid(pid);
             } else if !reaper::tell_and_reap(&self.above.channel.writer, (pid, status)) {

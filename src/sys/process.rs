@@ -8,11 +8,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Clock ticks per second in `/proc/PID/stat`: USER_HZ, 100 on every architecture Rust has.
 pub const TICK_NS: u64 = 10_000_000;
 
+const PF_EXITING: u32 = 4;
+
 /// What `/proc/PID/stat` says of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stat {
     /// `R`, `S`, `D`, `Z`, `T` …
     pub state: u8,
+    /// It is on its way out, or dead (field 9, the kernel's PF_EXITING).
+    pub exiting: bool,
     /// The parent.
     pub ppid: i32,
     /// The process group.
@@ -65,8 +69,9 @@ fn parse_stat(line: &[u8]) -> Option<Stat> {
     let ppid = fields.next()?.parse().ok()?;
     let pgrp = fields.next()?.parse().ok()?;
     let session = fields.next()?.parse().ok()?;
-    let ticks: u64 = fields.nth(22 - 7)?.parse().ok()?;
-    Some(Stat { state, ppid, pgrp, session, start: ticks * TICK_NS })
+    let flags: u32 = fields.nth(9 - 7)?.parse().ok()?;
+    let ticks: u64 = fields.nth(22 - 10)?.parse().ok()?;
+    Some(Stat { state, exiting: flags & PF_EXITING != 0, ppid, pgrp, session, start: ticks * TICK_NS })
 }
 
 /// What pids mean here: words that are different after a reboot and in another PID namespace. Zeros where there
@@ -269,7 +274,7 @@ mod tests {
         let line = b"12 (a) S 9 (b)) Z 34 5 6 0 -1 4 0 0 0 0 0 0 0 0 20 0 1 0 777 0 0\n";
         let stat = parse_stat(line).unwrap();
         assert_eq!((stat.state, stat.ppid, stat.pgrp, stat.session), (b'Z', 34, 5, 6));
-        assert_eq!(stat.start, 7_770_000_000);
+        assert_eq!((stat.start, stat.exiting), (7_770_000_000, true));
     }
 
     #[test]

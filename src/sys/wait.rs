@@ -59,10 +59,13 @@ pub fn peek() -> Option<Dead> {
     wait(libc::P_ALL, 0, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT)
 }
 
-/// Whether this child is dead, without reaping it.
-pub fn is_dead(pid: Pid) -> bool {
+/// Whether this child is dead or dying, without reaping it. Its children are ours from the moment it begins
+/// to die, before there is anything to reap (and longer, if somebody traces it: its death is shown to the
+/// tracer first).
+pub fn is_dying(pid: Pid) -> bool {
     let id = pid.raw() as libc::id_t;
     wait(libc::P_PID, id, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT).is_some()
+        || super::process::stat(pid).is_some_and(|stat| stat.exiting)
 }
 
 /// Reaps one particular child; waits for it if it is not dead yet.
