@@ -17,7 +17,7 @@ use crate::process::{Pid, Signal, WaitStatus};
 use crate::scan::reaper::{self, Channel, Keeper};
 use crate::scan::run::{Above, Options as ScanOptions};
 use crate::servicedir::diagnose;
-use crate::supervise::wire::SOCKET;
+use crate::supervise::wire::{Finish, SOCKET};
 use crate::sys::signal::{self, Blocked, SignalFd, Target};
 use crate::sys::spawn::{self, CArray, Spawn, Step};
 use crate::sys::{Errno, clock, env, process, socket, wait};
@@ -266,7 +266,7 @@ impl Init {
         if pid == self.scanner {
             self.scanner = None;
             self.tell = true;
-            self.on_scanner_death();
+            self.on_scanner_death(status);
         } else if pid == self.boot {
             self.boot = None;
             self.feed(Event::BootEnded(status));
@@ -279,8 +279,10 @@ impl Init {
         }
     }
 
-    fn on_scanner_death(&mut self) {
-        if !self.container.wants_scanner() {
+    /// One that is killed while it ends supervision has left its work undone: another one finishes it.
+    fn on_scanner_death(&mut self, status: WaitStatus) {
+        let undone = self.container.awaits_scanner() && status != WaitStatus::exited(0);
+        if !self.container.wants_scanner() && !undone {
             return self.feed(Event::ScannerEnded);
         }
         let now = clock::mono();
@@ -352,11 +354,13 @@ impl Init {
     }
 
     fn start_scanner(&mut self, first: bool) {
+        self.scanner_at = None;
         self.scanner_started = clock::mono();
-        let executed = if first { None } else { self.execute_scanner() };
+        let to_end = self.container.awaits_scanner();
+        let executed = if first || to_end { None } else { self.execute_scanner() };
         let started = match executed {
             Some(pid) => Ok(pid),
-            None => self.fork_scanner(),
+            None => self.fork_scanner(to_end.then_some(Finish::Stop)),
         };
         match started {
             Ok(pid) => self.scanner = Some(pid),
@@ -376,7 +380,7 @@ impl Init {
         ]
     }
 
-    fn fork_scanner(&self) -> std::result::Result<Pid, Errno> {
+    fn fork_scanner(&self, ending: Option<Finish>) -> std::result::Result<Pid, Errno> {
         let blocked = self.blocked;
         spawn::fork(blocked, &self.handed_down(), |kept| {
             diag::set_program("svscan");
@@ -385,7 +389,7 @@ impl Init {
             if rustix::process::chdir(place::SCANDIR).is_err() {
                 return code::SYSTEM;
             }
-            let options = ScanOptions { above: Some(above), ..ScanOptions::default() };
+            let options = ScanOptions { above: Some(above), ending, ..ScanOptions::default() };
             diag::exit_code(crate::scan::run::run(options, blocked))
         })
     }
@@ -410,6 +414,8 @@ impl Init {
             Some(pid) => {
                 let _ = signal::send(Target::Process(pid), signal);
             }
+            // It was killed a moment ago.
+            None if signal == Signal::TERM && self.scanner_at.is_some() => self.start_scanner(true),
             None if signal == Signal::TERM => self.feed(Event::ScannerEnded),
             None => {}
         }

@@ -173,6 +173,11 @@ impl Container {
         }
     }
 
+    /// Whether everything waits for the scanner to end.
+    pub fn awaits_scanner(&self) -> bool {
+        matches!(self.phase, Phase::Ending { stage: Stage::Scanner, .. })
+    }
+
     /// When [`Event::Timeout`] is next due.
     pub fn deadline(&self) -> Option<Mono> {
         match self.phase {

@@ -78,11 +78,19 @@ pub struct Options {
     pub notify: Option<OwnedFd>,
     /// What init gave.
     pub above: Option<Above>,
+    /// Supervision is ending: it takes the place of a scanner that was killed while it ended it.
+    pub ending: Option<Finish>,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { limits: Limits { services: 160_000, name: 251 }, rescan: None, notify: None, above: None }
+        Options {
+            limits: Limits { services: 160_000, name: 251 },
+            rescan: None,
+            notify: None,
+            above: None,
+            ending: None,
+        }
     }
 }
 
@@ -166,6 +174,7 @@ impl Scanner {
         let signals = SignalFd::open(blocked).unable("create a signal descriptor")?;
         Ok(Scanner {
             blocked,
+            ending: options.ending,
             options,
             base,
             _lock: lock_file,
@@ -188,7 +197,6 @@ impl Scanner {
             scan_at: None,
             settles: None,
             said: Vec::new(),
-            ending: None,
             abandoned: false,
             ended: false,
         })
