@@ -9,6 +9,7 @@
 #![allow(dead_code)]
 
 pub mod interop;
+pub mod killer;
 pub mod runner;
 
 use perennial::servicedir::event::{self, Audience, Listener};

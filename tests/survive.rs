@@ -1,0 +1,543 @@
+//! The first promise: nothing but pid 1 matters. Supervise, svscan, and both at once are killed with kill -9
+//! at every place where they can be (see [`support::killer`]) while something is going on, and after each
+//! kill everything must be as if nobody had been killed.
+//!
+//! Each case is something that goes on and somebody who is killed. It runs in a container of ours, as its
+//! command. A service's own record says how often it was started; a lock that it holds for its life says
+//! whether it was ever there twice.
+//!
+//! `cargo test --test survive`, with words after `--` to run only cases that contain one of them. There are
+//! thousands of places; unless SURVIVE_ALL is set, each case tries as many as its time allows, spread over
+//! all of them. PERENNIAL names another executable to try than the one just built.
+
+mod support;
+
+use perennial::process::{End, Signal as OurSignal, WaitStatus};
+use std::cell::RefCell;
+use std::fs;
+use std::io::Write;
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+use support::killer::{self, Killer, Report};
+use support::runner::{self, Scenario};
+use support::{Programs, Service, World, chmod, is_alive, is_locked, mkfifo, read, stat, until, until_eq};
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match args.first().map(String::as_str) {
+        Some(killer::WORD) => return killer::main(&args[1..]),
+        Some(INSIDE) => return inside(&args[1..]),
+        _ => {}
+    }
+    if !may_contain() {
+        println!("survive: not tried: this needs root, or user namespaces");
+        return ExitCode::SUCCESS;
+    }
+    let shipped = std::env::var("PERENNIAL").ok();
+    let executable = shipped.as_deref().unwrap_or(env!("CARGO_BIN_EXE_perennial"));
+    let mut cases = Vec::new();
+    for (name, _) in EVENTS {
+        for (who, _) in VICTIMS {
+            cases.push(Scenario::new(format!("{name}, {who} killed"), move || sweep(name, who)));
+        }
+    }
+    runner::run("survive", &cases, || {
+        Programs::link(executable, programs().dir, "");
+    })
+}
+
+/// Who is killed, and at whose stops.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Victim {
+    Supervise,
+    Svscan,
+    BothAtSupervise,
+    BothAtSvscan,
+}
+
+const VICTIMS: &[(&str, Victim)] = &[
+    ("supervise", Victim::Supervise),
+    ("svscan", Victim::Svscan),
+    ("both (at supervise's stops)", Victim::BothAtSupervise),
+    ("both (at svscan's stops)", Victim::BothAtSvscan),
+];
+
+/// Something that goes on: run once for each kill.
+type Event = (&'static str, fn(&Lab));
+
+const EVENTS: &[Event] = &[
+    ("a service is started", start),
+    ("a service is stopped", stop),
+    ("a service dies", die),
+    ("a finish script ends", finish),
+    ("a service becomes ready", become_ready),
+    ("a service starts and is ready at once", ready_at_once),
+    ("signals are sent", send_signals),
+    ("a service appears", appear),
+    ("a oneshot is run", run_oneshot),
+    (CONTAINER_STOPS, container_stops),
+];
+
+const CONTAINER_STOPS: &str = "the container stops";
+
+/// Killed more often than this in a row, a supervisor is started again with a pause.
+const KILLS_PER_CONTAINER: usize = 5;
+
+/// How long a case goes on with new places.
+const TIME: Duration = Duration::from_secs(6);
+
+// ------------------------------------------------------------------------------------------------ outside
+
+/// Says to a copy of the test program that it is a container's command.
+const INSIDE: &str = "--inside";
+
+fn programs() -> Programs {
+    Programs { dir: runner::shared_dir().join("programs"), prefix: "" }
+}
+
+fn unshare() -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["-fpm", "--kill-child", "--propagation", "private"]);
+    if !rustix::process::geteuid().is_root() {
+        command.arg("-Ur");
+    }
+    command
+}
+
+fn may_contain() -> bool {
+    let mut command = unshare();
+    command.args(["mount", "-t", "proc", "proc", "/proc"]).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
+
+/// One case: as many places as there is time for.
+fn sweep(event: &str, who: &str) {
+    let all = std::env::var_os("SURVIVE_ALL").is_some();
+    let began = Instant::now();
+    let total = contain(event, who, &[0]).iter().map(|report| report.stops).max().unwrap_or(0);
+    let mut places = spread(total);
+    if all {
+        places.sort_unstable();
+    }
+    let (mut tried, mut killed) = (0, 0);
+    let at_once = if event == CONTAINER_STOPS { 1 } else { KILLS_PER_CONTAINER };
+    for batch in places.chunks(at_once) {
+        if !all && began.elapsed() > TIME {
+            break;
+        }
+        tried += batch.len();
+        killed += contain(event, who, batch).iter().filter(|report| report.killed.is_some()).count();
+    }
+    println!("  {killed} kills at {tried} of {total} places");
+}
+
+/// The numbers from 1 to `most`, each far from those before it.
+fn spread(most: u32) -> Vec<u32> {
+    let mut places: Vec<u32> = (1..=most).collect();
+    places.sort_by_key(|n| n.wrapping_mul(0x9e37_79b1));
+    places
+}
+
+/// Runs the event in a container, once for each place.
+fn contain(event: &str, who: &str, places: &[u32]) -> Vec<Report> {
+    static NUMBER: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+    let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let dir = std::env::current_dir().unwrap().join(format!("container-{number}"));
+    fs::create_dir_all(dir.join("records")).unwrap();
+    fs::create_dir_all(dir.join("source/once")).unwrap();
+    fs::write(dir.join("source/once/type"), "oneshot\n").unwrap();
+    let script = dir.join("once.sh");
+    fs::write(&script, format!("#!/bin/sh\necho up >>{}/records/once\n", dir.display())).unwrap();
+    chmod(script.to_str().unwrap(), 0o755);
+    fs::write(dir.join("source/once/up"), format!("{}\n", script.display())).unwrap();
+    let init = programs().path("init");
+    let words = format!(
+        r#"mount -t proc proc /proc; mount -t tmpfs tmpfs /run; exec {} -d {}/source "$@""#,
+        init.display(),
+        dir.display()
+    );
+    let mut command = unshare();
+    command.args(["sh", "-c", &words, "sh"]).arg(std::env::current_exe().unwrap());
+    command.args([INSIDE, event, who]).args(places.iter().map(u32::to_string));
+    let output = |name: &str| fs::File::create(dir.join(name)).unwrap();
+    command.current_dir(&dir).stdin(Stdio::null()).stdout(output("out")).stderr(output("err"));
+    command.env("S6_KEEP_ENV", "1").env("S6_VERBOSITY", "1");
+    let began = Instant::now();
+    let mut child = command.spawn().unwrap();
+    let mut code = None;
+    while code.is_none() && began.elapsed() < support::PATIENCE * 2 {
+        std::thread::sleep(Duration::from_millis(2));
+        code = child.try_wait().unwrap().map(|status| status.code());
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+    let path = |name: &str| dir.join(name).to_str().unwrap().to_owned();
+    let logs = (0..places.len()).map(|n| path(&format!("killer-{n}")));
+    let reports: Vec<Report> =
+        logs.filter(|log| fs::exists(log).unwrap()).map(|log| Report::read(&log)).collect();
+    let expected = if event == CONTAINER_STOPS { COMMAND_CODE } else { 0 };
+    let mut wrong = String::new();
+    if code != Some(Some(expected)) {
+        wrong = format!("the container's exit code is {code:?}");
+    } else if event == CONTAINER_STOPS {
+        wrong = after_the_end(&dir.join("records"));
+    }
+    if !wrong.is_empty() {
+        for name in ["out", "err"] {
+            eprintln!("--- {name}\n{}", read(&path(name)));
+        }
+        let _ = Command::new("sh").args(["-c", "tail -v -n 20 records/* >&2"]).current_dir(&dir).status();
+        panic!("{event}, {who} killed at {places:?}: {wrong}\n{reports:#?}");
+    }
+    fs::remove_dir_all(&dir).unwrap();
+    reports
+}
+
+// ------------------------------------------------------------------------------------------------ inside
+
+/// The container's command.
+fn inside(args: &[String]) -> ExitCode {
+    let (name, event) = EVENTS.iter().find(|(name, _)| *name == args[0]).unwrap();
+    let (_, victim) = VICTIMS.iter().find(|(name, _)| *name == args[1]).unwrap();
+    let base = std::env::current_dir().unwrap();
+    let lab = Lab {
+        world: World::new(programs(), programs()),
+        records: base.join("records").to_str().unwrap().to_owned(),
+        victim: *victim,
+        round: RefCell::default(),
+    };
+    let bystander = lab.service("bystander", "exec sleep 1000", &[]);
+    let pid = bystander.pid();
+    for (number, place) in args[2..].iter().enumerate() {
+        *lab.round.borrow_mut() = Round { number, place: place.parse().unwrap(), killer: None };
+        event(&lab);
+        if *name == CONTAINER_STOPS {
+            return ExitCode::from(COMMAND_CODE as u8);
+        }
+        let killer = lab.round.borrow_mut().killer.take().expect("the event was armed");
+        let report = killer.end();
+        eprintln!("{report:?}");
+        assert_eq!(bystander.pid(), pid, "a service that had nothing to do with it was restarted");
+        assert_eq!(lab.starts("bystander"), [pid]);
+    }
+    ExitCode::SUCCESS
+}
+
+/// What the command exits with when the container is to stop.
+const COMMAND_CODE: i32 = 7;
+
+/// A container, seen from the inside.
+struct Lab {
+    world: World,
+    records: String,
+    victim: Victim,
+    round: RefCell<Round>,
+}
+
+#[derive(Default)]
+struct Round {
+    number: usize,
+    place: u32,
+    killer: Option<Killer>,
+}
+
+impl Lab {
+    /// Makes a service and waits until it is supervised. Its run writes its pid into a record and holds a
+    /// lock for as long as it lives; then comes `body`. `$record` is a path that begins the names of its
+    /// files.
+    fn service(&self, name: &str, body: &str, files: &[(&str, &str)]) -> Service {
+        let service = self.new_service(name, body, files);
+        self.world.ok("svscanctl", &["-a", "/run/service"]);
+        service.wait_supervised();
+        service
+    }
+
+    /// The same without telling anybody and without waiting.
+    fn new_service(&self, name: &str, body: &str, files: &[(&str, &str)]) -> Service {
+        let record = self.record(name);
+        let run = format!(
+            "record={record}\nexec 9>>$record.lock\nflock -n 9 || echo two >>$record\n\
+             echo $$ >>$record\n{body}"
+        );
+        let service = Service { path: format!("/run/new/{name}") };
+        service.script("run", &run);
+        for (file, text) in files {
+            match *file {
+                "finish" => service.script("finish", &format!("record={record}\n{text}")),
+                _ => service.file(file, text),
+            };
+        }
+        fs::rename(&service.path, format!("/run/service/{name}")).unwrap();
+        Service { path: format!("/run/service/{name}") }
+    }
+
+    fn record(&self, name: &str) -> String {
+        format!("{}/{name}", self.records)
+    }
+
+    /// The lines of a file of a service's record.
+    fn lines(&self, name: &str) -> Vec<String> {
+        read(&self.record(name)).lines().map(str::to_owned).collect()
+    }
+
+    /// The pids of all starts of a service.
+    fn starts(&self, name: &str) -> Vec<i32> {
+        let lines = self.lines(name);
+        assert!(!lines.iter().any(|line| line == "two"), "{name} was there twice: {lines:?}");
+        lines.iter().map(|line| line.parse().unwrap()).collect()
+    }
+
+    fn number(&self) -> usize {
+        self.round.borrow().number
+    }
+
+    /// From here on the victim is killed at its place.
+    fn arm(&self) {
+        let mut round = self.round.borrow_mut();
+        let log = format!("killer-{}", round.number);
+        // Both must be there, and the supervisor must have taken over whatever there was.
+        until("a supervisor is at work", || {
+            is_locked("/run/service/.s6-svscan/supervise-lock") && is_locked("/run/service/.s6-svscan/lock")
+        });
+        self.world.ok("rc", &["list", "--up"]);
+        let (supervise, svscan) = (process("supervise"), process("svscan"));
+        let (traced, others) = match self.victim {
+            Victim::Supervise => (supervise, vec![]),
+            Victim::Svscan => (svscan, vec![]),
+            Victim::BothAtSupervise => (supervise, vec![svscan]),
+            Victim::BothAtSvscan => (svscan, vec![supervise]),
+        };
+        round.killer = Some(Killer::start(traced, &others, round.place, &log));
+    }
+
+    fn svc(&self, options: &[&str], service: &Service) {
+        let mut args = vec!["-T", "30000"];
+        args.extend(options);
+        args.push(&service.path);
+        self.world.ok("svc", &args);
+    }
+
+    /// Waits until the service is up and has said so in its record; its pid.
+    fn up(&self, name: &str, service: &Service) -> i32 {
+        let pid = service.pid();
+        until("it has said that it was started", || self.starts(name).contains(&pid));
+        assert!(is_alive(pid));
+        pid
+    }
+}
+
+/// The living process of this name in the container.
+fn process(name: &str) -> i32 {
+    let wanted = [name.as_bytes(), b"\0"].concat();
+    let find = || {
+        let entries = fs::read_dir("/proc").unwrap().flatten();
+        let mut pids = entries.filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok());
+        pids.find(|pid| {
+            fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with(&wanted))
+                && stat(*pid, 3).is_some_and(|state| state != "Z")
+        })
+    };
+    until(&format!("there is a {name}"), || find().is_some());
+    find().unwrap()
+}
+
+// ------------------------------------------------------------------------------------------------ events
+
+fn once(lab: &Lab, name: &str, make: impl FnOnce()) -> Service {
+    if lab.number() == 0 {
+        make();
+        lab.world.ok("svscanctl", &["-a", "/run/service"]);
+    }
+    let service = Service { path: format!("/run/service/{name}") };
+    service.wait_supervised();
+    service
+}
+
+fn start(lab: &Lab) {
+    let a = once(lab, "a", || {
+        lab.new_service("a", "exec sleep 1000", &[("down", "")]);
+    });
+    let before = lab.starts("a").len();
+    lab.arm();
+    lab.svc(&["-wu", "-u"], &a);
+    let pid = lab.up("a", &a);
+    assert_eq!(lab.starts("a").len(), before + 1);
+    assert!(a.status().wanted());
+    until_eq(before as u32 + 1, || a.state().starts.max(1));
+    lab.svc(&["-wD", "-d"], &a);
+    assert!(!is_alive(pid));
+    assert_eq!(lab.starts("a").len(), before + 1);
+}
+
+fn stop(lab: &Lab) {
+    let a = once(lab, "a", || {
+        let finish = ("finish", "echo \"$@\" >>$record.finish");
+        lab.new_service("a", "exec sleep 1000", &[("down", ""), finish]);
+    });
+    lab.svc(&["-wu", "-u"], &a);
+    let pid = lab.up("a", &a);
+    let lives = lab.starts("a").len();
+    lab.arm();
+    lab.svc(&["-wD", "-d"], &a);
+    assert!(!is_alive(pid));
+    died(lab, "a", &a, lives, WaitStatus::killed(OurSignal::TERM), &format!("256 15 a {pid}"));
+    assert_eq!(lab.starts("a").len(), lives);
+    assert!(!a.status().wanted());
+}
+
+/// What is known of a service after so many deaths, of which this was the last.
+fn died(lab: &Lab, name: &str, service: &Service, deaths: usize, how: WaitStatus, finish: &str) {
+    until(&format!("{name} is seen to have died {deaths} times"), || {
+        service.state().deaths as usize >= deaths
+    });
+    assert_eq!(service.state().deaths as usize, deaths, "deaths are counted once");
+    assert_eq!(WaitStatus(service.status().wait), how);
+    let tally: Vec<End> = service.deaths().iter().map(|death| death.end).collect();
+    assert_eq!((tally.len(), tally.last()), (deaths, Some(&how.end())), "{tally:?}");
+    let finished = lab.lines(&format!("{name}.finish"));
+    assert_eq!((finished.len(), &**finished.last().unwrap()), (deaths, finish), "{finished:?}");
+}
+
+/// Services die in turn: each has been up for a second by then, or is held back as it should be.
+fn die(lab: &Lab) {
+    let name = format!("a{}", lab.number());
+    let service = once(lab, &name, || {
+        for n in 0..KILLS_PER_CONTAINER {
+            let name = format!("a{n}");
+            mkfifo(&lab.record(&format!("{name}.gate")));
+            let finish = ("finish", "echo \"$@\" >>$record.finish");
+            lab.new_service(&name, "read x <$record.gate; exit $x", &[finish]);
+        }
+    });
+    let pid = lab.up(&name, &service);
+    lab.arm();
+    open_gate(lab, &name, "33");
+    until("it was started again", || service.status().is_up() && service.status().pid != pid);
+    let second = lab.up(&name, &service);
+    assert_eq!(lab.starts(&name), [pid, second]);
+    until_eq(2, || service.state().starts);
+    died(lab, &name, &service, 1, WaitStatus::exited(33), &format!("33 0 {name} {pid}"));
+    assert_eq!(lab.starts(&name), [pid, second]);
+}
+
+fn open_gate(lab: &Lab, name: &str, text: &str) {
+    let gate = lab.record(&format!("{name}.gate"));
+    writeln!(fs::OpenOptions::new().write(true).open(gate).unwrap(), "{text}").unwrap();
+}
+
+fn finish(lab: &Lab) {
+    let a = once(lab, "a", || {
+        mkfifo(&lab.record("a.gate"));
+        let finish = "echo \"$@\" >>$record.finish; read x <$record.gate; exit $x";
+        let files = [("down", ""), ("finish", finish), ("timeout-finish", "0\n")];
+        lab.new_service("a", "exec sleep 1000", &files);
+    });
+    lab.svc(&["-wu", "-u"], &a);
+    let pid = lab.up("a", &a);
+    let lives = lab.starts("a").len();
+    lab.svc(&["-wd", "-d"], &a);
+    lab.arm();
+    open_gate(lab, "a", if lives.is_multiple_of(2) { "0" } else { "125" });
+    lab.world.ok("svwait", &["-D", "-t", "30000", &a.path]);
+    died(lab, "a", &a, lives, WaitStatus::killed(OurSignal::TERM), &format!("256 15 a {pid}"));
+    assert!(a.status().is_down());
+}
+
+fn become_ready(lab: &Lab) {
+    let a = once(lab, "a", || {
+        mkfifo(&lab.record("a.gate"));
+        let files = [("down", ""), ("notification-fd", "4\n")];
+        lab.new_service("a", "read x <$record.gate; echo >&4; exec sleep 1000", &files);
+    });
+    lab.svc(&["-wu", "-u"], &a);
+    let pid = lab.up("a", &a);
+    lab.arm();
+    open_gate(lab, "a", "");
+    lab.world.ok("svwait", &["-U", "-t", "30000", &a.path]);
+    assert_eq!(a.pid(), pid);
+    lab.svc(&["-wD", "-d"], &a);
+}
+
+fn ready_at_once(lab: &Lab) {
+    let a = once(lab, "a", || {
+        let files = [("down", ""), ("notification-fd", "4\n")];
+        lab.new_service("a", "echo >&4; exec sleep 1000", &files);
+    });
+    let before = lab.starts("a").len();
+    lab.arm();
+    lab.svc(&["-wU", "-u"], &a);
+    assert_eq!(lab.starts("a").len(), before + 1);
+    assert!(is_alive(a.pid()));
+    lab.svc(&["-wD", "-d"], &a);
+    assert_eq!(lab.starts("a").len(), before + 1);
+}
+
+/// A command that was written arrives, at least once: it may have been obeyed just before the kill.
+fn send_signals(lab: &Lab) {
+    let body = "trap 'echo got >>$record.got' USR2; sleep 1000 & echo armed >>$record.got
+                while :; do wait; done";
+    let a = once(lab, "a", || {
+        lab.new_service("a", body, &[]);
+    });
+    let pid = lab.up("a", &a);
+    until("it listens", || !lab.lines("a.got").is_empty());
+    lab.arm();
+    for _ in 0..3 {
+        let before = lab.lines("a.got").len();
+        lab.svc(&["-2"], &a);
+        until("it got the signal", || lab.lines("a.got").len() > before);
+    }
+    assert_eq!(lab.starts("a"), [pid]);
+}
+
+fn appear(lab: &Lab) {
+    let name = format!("new{}", lab.number());
+    lab.arm();
+    let service = lab.new_service(&name, "exec sleep 1000", &[("notification-fd", "4\n")]);
+    lab.world.ok("svscanctl", &["-a", "/run/service"]);
+    let pid = lab.up(&name, &service);
+    assert_eq!(lab.starts(&name), [pid]);
+    service.wait_supervised();
+    lab.svc(&["-wr", "-k"], &service);
+    let second = lab.up(&name, &service);
+    assert_eq!(lab.starts(&name), [pid, second]);
+}
+
+fn run_oneshot(lab: &Lab) {
+    lab.world.ok("rc", &["down", "once"]);
+    let before = lab.lines("once").len();
+    lab.arm();
+    lab.world.ok("rc", &["up", "once"]);
+    assert_eq!(lab.lines("once").len(), before + 1);
+    lab.world.ok("rc", &["up", "once"]);
+    assert_eq!(lab.lines("once").len(), before + 1);
+}
+
+/// The command's end is the container's: the rest is looked at from outside.
+fn container_stops(lab: &Lab) {
+    let body = "trap 'echo term >>$record.term; exit 3' TERM; sleep 1000 & echo armed >$record.armed; wait";
+    for name in ["a", "b"] {
+        let finish = ("finish", "echo \"$@\" >>$record.finish");
+        lab.new_service(name, body, &[finish]);
+    }
+    lab.world.ok("svscanctl", &["-a", "/run/service"]);
+    for name in ["a", "b"] {
+        until("it listens", || !lab.lines(&format!("{name}.armed")).is_empty());
+    }
+    lab.arm();
+}
+
+/// What is wrong with what a stopped container left.
+fn after_the_end(records: &std::path::Path) -> String {
+    for name in ["a", "b"] {
+        let lines = |suffix: &str| -> Vec<String> {
+            let path = records.join(format!("{name}{suffix}"));
+            read(path.to_str().unwrap()).lines().map(str::to_owned).collect()
+        };
+        let (starts, terms, finishes) = (lines(""), lines(".term"), lines(".finish"));
+        if starts.len() != 1 || terms.len() != 1 || finishes != [format!("3 0 {name} {}", starts[0])] {
+            return format!("{name} was started {starts:?}, told to end {terms:?}, finished {finishes:?}");
+        }
+    }
+    String::new()
+}
