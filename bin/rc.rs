@@ -119,8 +119,8 @@ fn read(sources: &[String]) -> (source::Definitions, Graph, Findings) {
 }
 
 fn check(args: &Args) -> Result<u8> {
-    let (_, graph, findings) = read(&args.names);
-    diag::put(1, show::findings(&findings, &graph).as_bytes());
+    let (definitions, _, findings) = read(&args.names);
+    diag::put(1, show::findings(&findings, &definitions).as_bytes());
     Ok(if findings.errors.is_empty() { code::OK } else { code::NO })
 }
 
@@ -229,29 +229,26 @@ fn explain(graph: &Graph, report: &Report, up: bool) {
 }
 
 fn list(args: &Args) -> Result<u8> {
-    let live = Live::open(&args.live)?;
-    let selection = select(&live.graph, &args.names)?;
-    let rows = show::rows(&live);
-    let chosen = |i: &Index| args.names.is_empty() || selection.contains(i);
-    let names: String = (0..rows.len())
-        .filter(|i| chosen(i) && (!(args.only_up || args.all) || rows[*i].is_up()))
-        .map(|i| format!("{}\n", live.graph.name(i)))
-        .collect();
+    let rows = chosen_rows(args)?;
+    let wanted = rows.iter().filter(|row| !(args.only_up || args.all) || row.is_up());
+    let names: String = wanted.map(|row| format!("{}\n", row.name())).collect();
     diag::put(1, names.as_bytes());
     Ok(code::OK)
 }
 
-fn status(args: &Args) -> Result<u8> {
+/// What the services are that were named, or all of them.
+fn chosen_rows(args: &Args) -> Result<Vec<show::Row>> {
     let live = Live::open(&args.live)?;
     let selection = select(&live.graph, &args.names)?;
     let mut rows = show::rows(&live);
     if !args.names.is_empty() {
-        let mut index = 0;
-        rows.retain(|_| {
-            index += 1;
-            selection.contains(&(index - 1))
-        });
+        rows.retain(|row| live.graph.index(row.name()).is_some_and(|i| selection.contains(&i)));
     }
+    Ok(rows)
+}
+
+fn status(args: &Args) -> Result<u8> {
+    let rows = chosen_rows(args)?;
     let now = clock::wall();
     let text = match args.json {
         true => show::json(&rows, now),
@@ -271,13 +268,18 @@ fn graph(args: &Args) -> Result<u8> {
             graph
         }
     };
-    let roots = match args.names.is_empty() {
-        true => draw::roots(&graph),
-        false => {
-            select(&graph, &args.names)?;
-            args.names.clone()
+    let (roots, left) = match (args.names.as_slice(), graph.bundles.get(overlay::TOP)) {
+        ([], Some(top)) => draw::boot_roots(&graph, top),
+        ([], None) => (draw::roots(&graph), Vec::new()),
+        (names, _) => {
+            select(&graph, names)?;
+            (names.to_vec(), Vec::new())
         }
     };
-    diag::put(1, draw::tree(&graph, &roots).as_bytes());
+    let mut text = draw::tree(&graph, &roots);
+    if !left.is_empty() {
+        text += &format!("not started at boot: {}\n", left.join(" "));
+    }
+    diag::put(1, text.as_bytes());
     Ok(code::OK)
 }

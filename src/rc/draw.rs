@@ -13,6 +13,21 @@ pub fn tree(graph: &Graph, roots: &[String]) -> String {
     drawing.out
 }
 
+/// What a boot that brings `top` up begins with: the bundles `user` and `user2` as far as something is in
+/// them, and what else nothing needs. The rest, which a boot leaves down, is the second list.
+pub fn boot_roots(graph: &Graph, top: &[Index]) -> (Vec<String>, Vec<String>) {
+    let filled = |name: &str| name == "user" || graph.bundles.get(name).is_some_and(|m| !m.is_empty());
+    let mut roots: Vec<String> =
+        ["user", "user2"].map(str::to_owned).into_iter().filter(|n| filled(n)).collect();
+    let bundled = |name: &String| graph.bundles.get(name).into_iter().flatten().copied().collect::<Vec<_>>();
+    let below = graph.closure(roots.iter().flat_map(bundled), false);
+    let booted = graph.closure(top.iter().copied(), false);
+    let (others, left): (Vec<Index>, Vec<Index>) =
+        graph.shown().filter(|i| !below.contains(i)).partition(|i| booted.contains(i));
+    roots.extend(others.iter().map(|i| graph.name(*i).to_owned()));
+    (roots, left.iter().map(|i| graph.name(*i).to_owned()).collect())
+}
+
 /// Bundles that are in no other, and services that nothing needs and no bundle holds.
 pub fn roots(graph: &Graph) -> Vec<String> {
     let inside = |name: &str, members: &[Index]| {
@@ -28,7 +43,7 @@ pub fn roots(graph: &Graph) -> Vec<String> {
         .collect();
     let bundled: BTreeSet<Index> = graph.bundles.values().flatten().copied().collect();
     let alone = |i: &Index| !bundled.contains(i) && graph.services[*i].needed_by.is_empty();
-    roots.extend((0..graph.services.len()).filter(alone).map(|i| graph.name(i).to_owned()));
+    roots.extend(graph.shown().filter(alone).map(|i| graph.name(i).to_owned()));
     roots
 }
 
@@ -44,16 +59,13 @@ impl Drawing<'_> {
             self.out.push_str(&self.label(index));
             self.out.push('\n');
             self.shown.insert(index);
-            self.below(self.graph.services[index].needs.clone());
+            self.below(self.graph.shown_needs(index));
         } else if let Some(members) = self.graph.bundles.get(name) {
             self.out.push_str(&format!("{name} (bundle)\n"));
             // What another member needs is shown there.
-            let top: Vec<Index> = members
-                .iter()
-                .copied()
-                .filter(|m| !self.graph.services[*m].needed_by.iter().any(|n| members.contains(n)))
-                .collect();
-            self.below(top);
+            let members: Vec<Index> = self.graph.shown().filter(|i| members.contains(i)).collect();
+            let needed: BTreeSet<Index> = members.iter().flat_map(|m| self.graph.shown_needs(*m)).collect();
+            self.below(members.into_iter().filter(|m| !needed.contains(m)).collect());
         }
     }
 
@@ -87,7 +99,7 @@ impl Drawing<'_> {
                 });
             }
             self.out.push_str(&self.label(index));
-            let needs = self.graph.services[index].needs.clone();
+            let needs = self.graph.shown_needs(index);
             if self.shown.insert(index) {
                 self.out.push('\n');
                 levels.push(Level { children: needs, next: 0 });
@@ -102,6 +114,36 @@ impl Drawing<'_> {
 mod tests {
     use super::super::graph::tests::graph;
     use super::*;
+
+    #[test]
+    fn hidden_services_are_passed_over() {
+        let mut g = graph(&[
+            "attrs oneshot",
+            "init oneshot attrs",
+            "web longrun init db",
+            "db longrun init",
+            "late oneshot legacy",
+            "legacy oneshot web",
+            "user bundle web",
+            "user2 bundle late",
+        ]);
+        for name in ["attrs", "init", "legacy"] {
+            let index = g.index(name).unwrap();
+            g.services[index].hidden = true;
+        }
+        let all: Vec<Index> = (0..g.services.len()).collect();
+        let (roots, left) = boot_roots(&g, &all);
+        assert_eq!((roots.len(), left.len()), (2, 0));
+        assert_eq!(
+            tree(&g, &roots),
+            "user (bundle)\n\
+             └─ web (longrun)\n\
+             \x20  └─ db (longrun)\n\
+             user2 (bundle)\n\
+             └─ late (oneshot)\n\
+             \x20  └─ web (longrun) …\n"
+        );
+    }
 
     #[test]
     fn a_tree_shows_each_service_once_in_full() {
@@ -124,6 +166,8 @@ mod tests {
              \x20     └─ init (oneshot)\n\
              alone (longrun)\n"
         );
+        let top = [g.index("web").unwrap()];
+        assert_eq!(boot_roots(&g, &top), (vec!["user".to_owned()], vec!["alone".to_owned()]));
         assert!(tree(&g, &["web".into(), "db".into()]).ends_with("db (longrun)\n└─ init (oneshot)\n"));
     }
 }

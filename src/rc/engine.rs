@@ -35,6 +35,8 @@ pub enum End {
     Overtaken,
     /// The supervisor does not know it.
     Unknown,
+    /// A signal ended the change while it was being made.
+    Interrupted,
 }
 
 impl End {
@@ -46,6 +48,7 @@ impl End {
             End::TimedOut => "timed out".to_owned(),
             End::Overtaken => "somebody wanted the opposite meanwhile".to_owned(),
             End::Unknown => "it is not supervised".to_owned(),
+            End::Interrupted => "interrupted".to_owned(),
         }
     }
 }
@@ -206,6 +209,11 @@ impl<'a> Engine<'a> {
             waiting.extend(plan.take_ready());
             while !waiting.is_empty() && self.steps.len() < options.jobs.unwrap_or(usize::MAX) {
                 let index = waiting.remove(0);
+                if graph.services[index].hidden {
+                    plan.done(graph, index, &self.now, keep);
+                    waiting.extend(plan.take_ready());
+                    continue;
+                }
                 progress.begins(graph.name(index), up);
                 self.begin(index, up, options.deadline)?;
             }
@@ -253,12 +261,15 @@ impl<'a> Engine<'a> {
         }
         if report.timed_out || report.interrupted {
             plan.abandon();
-            report.under_way = std::mem::take(&mut self.steps).into_keys().collect();
-            for index in &report.under_way {
-                self.give_up(*index, up)?;
+            let end = if report.timed_out { End::TimedOut } else { End::Interrupted };
+            for (index, step) in std::mem::take(&mut self.steps) {
+                self.give_up(index, up)?;
+                progress.ends(graph.name(index), up, end, clock::mono().since(step.began));
+                report.under_way.push(index);
             }
         }
-        report.skipped = plan.with(Fate::Skipped).chain(waiting).collect();
+        let shown = |index: &Index| !graph.services[*index].hidden;
+        report.skipped = plan.with(Fate::Skipped).chain(waiting).filter(shown).collect();
         report.skipped.sort_unstable();
         report.kept = plan.with(Fate::Kept).collect();
         Ok(report)

@@ -30,6 +30,9 @@ impl fmt::Display for Kind {
     }
 }
 
+/// The service of s6-overlay that needs everything in `user`.
+const LAST: &str = "legacy-services";
+
 /// Which atomic service.
 pub type Index = usize;
 
@@ -58,6 +61,8 @@ pub struct Service {
     pub essential: bool,
     /// It can say that it is ready.
     pub notifies: bool,
+    /// Built in, and there is nothing for it to do here: it only orders others, and nobody is told of it.
+    pub hidden: bool,
 }
 
 /// The whole.
@@ -79,11 +84,15 @@ impl Graph {
         if let Some(cycle) = graph.cycle() {
             let names: Vec<&str> = cycle.iter().chain(cycle.first()).map(|i| graph.name(*i)).collect();
             let (path, line) = builder.edge(names[0], names[1], &flat);
-            findings.error(
-                &path,
-                line,
-                format!("dependency cycle: {}: remove one of these dependencies", names.join(" needs ")),
-            );
+            let remedy = match names.iter().position(|name| *name == LAST) {
+                Some(at) if definitions[LAST].is_built_in() => format!(
+                    "{LAST} is built in and comes after all that is in user: put {} into user2 instead",
+                    names[at.checked_sub(1).unwrap_or(names.len() - 2)]
+                ),
+                _ => "remove one of these dependencies".to_owned(),
+            };
+            let cycle = names.join(" needs ");
+            findings.error(&path, line, format!("dependency cycle: {cycle}: {remedy}"));
         }
         findings.sort();
         graph
@@ -120,6 +129,26 @@ impl Graph {
             }
         }
         closed
+    }
+
+    /// What a service needs, as people are shown it: in the place of a hidden service stands what that needs.
+    pub fn shown_needs(&self, index: Index) -> Vec<Index> {
+        let mut shown = BTreeSet::new();
+        let mut passed = BTreeSet::new();
+        let mut queue = self.services[index].needs.clone();
+        while let Some(need) = queue.pop() {
+            if !self.services[need].hidden {
+                shown.insert(need);
+            } else if passed.insert(need) {
+                queue.extend(&self.services[need].needs);
+            }
+        }
+        shown.into_iter().collect()
+    }
+
+    /// The services that people are shown.
+    pub fn shown(&self) -> impl Iterator<Item = Index> + '_ {
+        (0..self.services.len()).filter(|i| !self.services[*i].hidden)
     }
 
     /// Fills in who needs and who prefers whom.
@@ -287,6 +316,7 @@ impl<'a> Builder<'a> {
                 timeout_down: definition.timeout_down,
                 essential: definition.essential,
                 notifies: definition.notifies(),
+                hidden: definition.is_built_in() && definition.does_nothing(),
             };
             self.link_pipeline(definition, &mut service, findings);
             sort_unique(&mut service.needs);
@@ -509,6 +539,19 @@ pub(super) mod tests {
         );
         assert!(errors(&["a longrun all", "all bundle a"])[0].contains("cycle"));
         assert!(errors(&["x bundle y", "y bundle x"]).iter().all(|e| e.contains("contains itself")));
+    }
+
+    #[test]
+    fn a_cycle_through_what_is_built_in_says_where_to_put_it() {
+        let mut all = definitions(&["late longrun legacy-services", "legacy-services oneshot late"]);
+        all.get_mut(LAST).unwrap().dirs.clear();
+        let mut findings = Findings::default();
+        Graph::build(&all, &mut findings);
+        assert_eq!(
+            findings.errors[0].to_string(),
+            "src/late/legacy-services: dependency cycle: late needs legacy-services needs late: \
+             legacy-services is built in and comes after all that is in user: put late into user2 instead"
+        );
     }
 
     #[test]

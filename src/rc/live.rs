@@ -187,7 +187,8 @@ pub fn fill(dir: &str, definitions: &Definitions, graph: &Graph) -> Result<()> {
     for sub in ["servicedirs", "oneshots", &format!("servicedirs/{ONESHOT_CWD}")] {
         make_dir(&format!("{dir}/{sub}"))?;
     }
-    for service in &graph.services {
+    // Of one that is hidden nothing is asked, so nothing need be there.
+    for service in graph.services.iter().filter(|s| !s.hidden) {
         let Some(definition) = definitions.get(&service.name) else { continue };
         match definition.kind {
             Some(Kind::Longrun) => longrun(&format!("{dir}/servicedirs/{}", service.name), definition)?,
@@ -288,7 +289,7 @@ pub fn to_text(graph: &Graph) -> String {
     let mut text = format!("{HEADER}\n");
     for s in &graph.services {
         let kind = if s.longrun { "longrun" } else { "oneshot" };
-        let flags = s.essential as u8 | (s.notifies as u8) << 1;
+        let flags = s.essential as u8 | (s.notifies as u8) << 1 | (s.hidden as u8) << 2;
         let _ = writeln!(
             text,
             "{kind} {flags} {} {} {} {} {} {}",
@@ -340,6 +341,7 @@ fn service(longrun: bool, rest: &str) -> Option<Service> {
         longrun,
         essential: flags & 1 != 0,
         notifies: flags & 2 != 0,
+        hidden: flags & 4 != 0,
         timeout_up: fields.next()?.parse().ok()?,
         timeout_down: fields.next()?.parse().ok()?,
         needs: numbers(fields.next()?)?,

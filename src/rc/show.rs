@@ -1,8 +1,8 @@
 //! What services are, dependencies and all: for people and for programs.
 
-use super::graph::{Graph, Index};
+use super::graph::{Index, Kind};
 use super::live::Live;
-use super::source::{Findings, Problem};
+use super::source::{Definitions, Findings, Problem};
 use crate::report::json::Json;
 use crate::report::service::Service as Longrun;
 use crate::report::table::{Cell, Table, Tone};
@@ -28,9 +28,9 @@ pub struct Row {
     failure: Option<String>,
 }
 
-/// Looks at every service of a live directory.
+/// Looks at every service of a live directory that people are shown.
 pub fn rows(live: &Live) -> Vec<Row> {
-    (0..live.graph.services.len()).map(|index| row(live, index)).collect()
+    live.graph.shown().map(|index| row(live, index)).collect()
 }
 
 fn row(live: &Live, index: Index) -> Row {
@@ -62,7 +62,7 @@ fn row(live: &Live, index: Index) -> Row {
     Row {
         name: service.name.clone(),
         longrun: service.longrun,
-        needs: service.needs.iter().map(|n| live.graph.name(*n).to_owned()).collect(),
+        needs: live.graph.shown_needs(index).iter().map(|n| live.graph.name(*n).to_owned()).collect(),
         word,
         status: status.unwrap_or(Status { paused: true, ..Status::default() }),
         restarts: state.starts.saturating_sub(1),
@@ -125,6 +125,11 @@ impl Row {
         ])
     }
 
+    /// The service's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Whether it is up, and ready if it can say so.
     pub fn is_up(&self) -> bool {
         self.word.0 == "up"
@@ -145,7 +150,7 @@ pub fn json(rows: &[Row], now: Tai64n) -> String {
 }
 
 /// What `rc check` prints: every problem on a line of its own, then how many.
-pub fn findings(findings: &Findings, graph: &Graph) -> String {
+pub fn findings(findings: &Findings, definitions: &Definitions) -> String {
     let mut text = String::new();
     let mut list = |level: &str, problems: &[Problem]| {
         for problem in problems {
@@ -154,14 +159,13 @@ pub fn findings(findings: &Findings, graph: &Graph) -> String {
     };
     list("warning", &findings.warnings);
     list("error", &findings.errors);
-    let longruns = graph.services.iter().filter(|s| s.longrun).count();
-    let oneshots = graph.services.len() - longruns;
+    let own = |kind: Kind| definitions.values().filter(|d| !d.is_built_in() && d.kind == Some(kind)).count();
     let _ = writeln!(
         text,
         "{}, {}, {}: {}, {}",
-        count(longruns, "longrun"),
-        count(oneshots, "oneshot"),
-        count(graph.bundles.len(), "bundle"),
+        count(own(Kind::Longrun), "longrun"),
+        count(own(Kind::Oneshot), "oneshot"),
+        count(own(Kind::Bundle), "bundle"),
         count(findings.errors.len(), "error"),
         count(findings.warnings.len(), "warning")
     );

@@ -198,6 +198,17 @@ impl Definition {
         self.dirs.first().map_or("built-in definition", String::as_str)
     }
 
+    /// Whether no source says anything of it.
+    pub fn is_built_in(&self) -> bool {
+        self.dirs.is_empty()
+    }
+
+    /// Whether it is a oneshot with nothing to run: it only orders others.
+    pub fn does_nothing(&self) -> bool {
+        let empty = |script: &Option<Words>| script.as_ref().is_none_or(|words| words.is_empty());
+        self.kind == Some(Kind::Oneshot) && empty(&self.up) && empty(&self.down)
+    }
+
     /// Whether its run can say that it is ready.
     pub fn notifies(&self) -> bool {
         self.files.iter().any(|(file, _)| file == "notification-fd")
