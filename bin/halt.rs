@@ -16,12 +16,12 @@ pub fn main() -> ExitCode {
 
 /// Its options. Those of other systems' programs of these names are taken and mean nothing here.
 pub fn halt(mut parser: lexopt::Parser) -> Result<u8> {
-    let mut letter = b'h';
+    let mut letter = 'h';
     while let Some(arg) = parser.next()? {
         match arg {
             Short('h' | 'f' | 'd' | 'w' | 'n') => {}
-            Short('p') => letter = b'p',
-            Short('r') => letter = b'r',
+            Short('p') => letter = 'p',
+            Short('r') => letter = 'r',
             Long("help") => return cli::help(USAGE),
             Value(_) => {}
             _ => return Err(cli::usage(USAGE)),
@@ -30,6 +30,23 @@ pub fn halt(mut parser: lexopt::Parser) -> Result<u8> {
     let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let control = open(CONTROL, flags, Mode::empty())
         .map_err(|e| Error::unable(format_args!("talk to init ({CONTROL})"), e).with_code(code::USAGE))?;
-    rustix::io::write(&control, &[letter]).unable(format_args!("write to {CONTROL}"))?;
+    let request = format!("{letter}{}\n", caller());
+    rustix::io::write(&control, request.as_bytes()).unable(format_args!("write to {CONTROL}"))?;
     Ok(code::OK)
+}
+
+/// Who called us, for the container's log: we shall be gone when init reads it. A finish script is called
+/// in the directory of its service.
+fn caller() -> String {
+    let Some(parent) = rustix::process::getppid() else { return String::new() };
+    let shown = perennial::sys::process::shown(parent.into());
+    let dir = std::env::current_dir().unwrap_or_default();
+    let service = match (dir.parent().and_then(|d| d.file_name()), dir.file_name()) {
+        (Some(above), Some(name)) if above == "servicedirs" || above == "legacy-services" => Some(name),
+        _ => None,
+    };
+    match service {
+        Some(name) => format!("{shown}, service {}", name.to_string_lossy()),
+        None => shown,
+    }
 }

@@ -49,7 +49,7 @@ pub fn init(mut parser: lexopt::Parser) -> Result<u8> {
         verbosity: number("S6_VERBOSITY", 2).min(255) as u8,
         hook: text("S6_STAGE2_HOOK"),
         limit: (limit > 0).then(|| Duration::from_millis(limit)),
-        strict: if_boot_fails == IfBootFails::Stop,
+        if_it_fails: if_boot_fails,
     };
     let stop_time = match text("PERENNIAL_STOP_TIME") {
         None => STOP_TIME,
@@ -62,7 +62,6 @@ pub fn init(mut parser: lexopt::Parser) -> Result<u8> {
     let options = Options {
         boot,
         command: command.collect(),
-        if_boot_fails,
         stop_time,
         kill_grace: Duration::from_millis(number("S6_KILL_GRACETIME", 3000)),
         keep_env: number("S6_KEEP_ENV", 0) != 0,

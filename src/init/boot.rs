@@ -1,6 +1,6 @@
 //! What the children of pid 1 do: bring services up, take them down.
 
-use super::phase::boot_code;
+use super::phase::{IfBootFails, boot_code};
 use super::{overlay, place};
 use crate::diag::{self, Error, Level, Result, Unable, code};
 use crate::process::{End as How, Signal};
@@ -9,10 +9,11 @@ use crate::rc::graph::{Graph, Index};
 use crate::rc::live::{self, Busy, Live};
 use crate::rc::source::{self, Findings};
 use crate::report::{count, took};
+use crate::servicedir::{self, status::Status};
 use crate::supervise::wire::Standing;
 use crate::sys::signal::{self, Blocked, SignalFd};
 use crate::sys::spawn::{CArray, Spawn, candidates};
-use crate::sys::{clock, env, wait};
+use crate::sys::{clock, env, process, wait};
 use crate::time::Mono;
 use std::collections::BTreeSet;
 use std::ffi::CString;
@@ -22,7 +23,7 @@ use std::time::Duration;
 const SPEAKER: &str = "s6-rc";
 
 /// What a boot is made of.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Boot {
     /// Source directories; none: those of the image.
     pub sources: Vec<String>,
@@ -32,8 +33,8 @@ pub struct Boot {
     pub hook: Option<String>,
     /// `S6_CMD_WAIT_FOR_SERVICES_MAXTIME`: the time for all of it.
     pub limit: Option<Duration>,
-    /// A failed boot ends the container.
-    pub strict: bool,
+    /// What it means if it fails.
+    pub if_it_fails: IfBootFails,
 }
 
 impl Boot {
@@ -66,13 +67,33 @@ impl Boot {
         let signals = SignalFd::open(blocked).unable("create a signal descriptor")?;
         signal::forbid(END_BOOT);
         let report = self.change(&mut engine, &live, &selection, true, options, &signals)?;
-        if self.verbosity >= 2 && report.code() == 0 && !selection.is_empty() {
-            let count = selection.len();
-            let plural = if count == 1 { "service" } else { "services" };
+        let shown = live.graph.shown().filter(|i| selection.contains(i)).count();
+        if self.verbosity >= 2 && report.code() == 0 && shown > 0 {
             let time = took(clock::mono().since(began));
-            diag::info(format_args!("{count} {plural} up in {time}"));
+            diag::info(format_args!("{} up in {time}", count(shown, "service")));
         }
+        self.say_failed(&report, &live.graph);
         Ok(report.code())
+    }
+
+    /// What a boot that failed means for the container, where that is not to stop: pid 1 says that.
+    fn say_failed(&self, report: &Report, graph: &Graph) {
+        let quiet = self.verbosity == 0 && self.if_it_fails == IfBootFails::GoOn;
+        if report.code() == 0 || report.interrupted || quiet || self.if_it_fails == IfBootFails::Stop {
+            return;
+        }
+        let down: Vec<&str> = report
+            .failed
+            .iter()
+            .map(|(i, _)| *i)
+            .chain(report.under_way.iter().chain(&report.skipped).copied())
+            .filter(|i| !graph.services[*i].hidden)
+            .map(|i| graph.name(i))
+            .collect();
+        diag::warn(format_args!(
+            "the boot failed, and the container goes on without: {} (S6_BEHAVIOUR_IF_STAGE2_FAILS=2 would stop it)",
+            down.join(" ")
+        ));
     }
 
     /// Runs the hook. `Some`: its failure ends the container with this code.
@@ -96,7 +117,7 @@ impl Boot {
         if ended != 0 && self.verbosity >= 1 {
             diag::warn(format_args!("hook {hook} exited {ended}"));
         }
-        Ok(Some(ended).filter(|code| *code != 0 && self.strict))
+        Ok(Some(ended).filter(|code| *code != 0 && self.if_it_fails == IfBootFails::Stop))
     }
 
     /// Reads the definitions and makes the live directory; or, after a boot that was killed, finds it made.
@@ -156,14 +177,21 @@ impl Boot {
         options: Options,
         signals: &SignalFd,
     ) -> Result<Report> {
-        let mut told = Told { verbosity: self.verbosity };
+        let mut told = Told { verbosity: self.verbosity, live, slow: Vec::new() };
+        let began = clock::mono();
         let report = engine.change(selection, up, options, Some(signals), &mut told)?;
-        let names = |list: &[Index]| list.iter().map(|i| live.graph.name(*i)).collect::<Vec<_>>().join(" ");
+        let slow = told.slowest();
+        if self.verbosity >= 2 && !up && report.code() == 0 && !slow.is_empty() {
+            let time = took(clock::mono().since(began));
+            let text = format!("services stopped in {time}; what took longest: {slow}");
+            diag::say_as(SPEAKER, Level::Info, text);
+        }
         let what = if up { "started" } else { "stopped" };
         match report.cut_short(&live.graph) {
             Some(text) if report.timed_out => diag::say_as(SPEAKER, Level::Warning, text),
-            None if !report.skipped.is_empty() => {
-                let skipped = names(&report.skipped);
+            None if !report.skipped.is_empty() && self.verbosity >= 1 => {
+                let skipped: Vec<&str> = report.skipped.iter().map(|i| live.graph.name(*i)).collect();
+                let skipped = skipped.join(" ");
                 diag::say_as(SPEAKER, Level::Warning, format_args!("because of that: not {what}: {skipped}"));
             }
             _ => {}
@@ -176,11 +204,45 @@ impl Boot {
 pub const END_BOOT: Signal = Signal::TERM;
 
 /// Says what happens to services.
-struct Told {
+struct Told<'a> {
     verbosity: u8,
+    live: &'a Live,
+    /// What took so long that somebody may ask why.
+    slow: Vec<(Duration, String)>,
 }
 
-impl Progress for Told {
+/// A stop that takes less is not worth a question.
+const SLOW: Duration = Duration::from_millis(200);
+
+impl Told<'_> {
+    /// What took longest.
+    fn slowest(&mut self) -> String {
+        self.slow.sort_by(|a, b| b.cmp(a));
+        let shown = self.slow.iter().take(3).map(|(time, name)| format!("{name} ({})", took(*time)));
+        shown.collect::<Vec<_>>().join(", ")
+    }
+
+    /// Why a service that shall stop is still there, as far as can be seen, and what helps.
+    fn culprit(&self, name: &str) -> String {
+        let Some(index) = self.live.graph.index(name) else { return String::new() };
+        let longrun = self.live.graph.services[index].longrun;
+        let dir = match longrun {
+            true => format!("{}/servicedirs/{name}", self.live.path),
+            false => self.live.oneshot(index),
+        };
+        let status = servicedir::read_file(rustix::fs::CWD, format!("{dir}/supervise/status"));
+        let Some(status) = status.ok().and_then(|s| Status::unpack(&s)) else { return String::new() };
+        let Some(pid) = status.pid else { return String::new() };
+        let limit = match (longrun, status.finishing) {
+            (false, _) => "timeout-down",
+            (true, true) => "timeout-finish",
+            (true, false) => "timeout-kill",
+        };
+        format!(": {} does not end (a file {limit}, in milliseconds, limits that)", process::shown(pid))
+    }
+}
+
+impl Progress for Told<'_> {
     fn begins(&mut self, name: &str, up: bool) {
         if self.verbosity >= 2 {
             let what = if up { "starting" } else { "stopping" };
@@ -191,6 +253,9 @@ impl Progress for Told {
     fn ends(&mut self, name: &str, up: bool, end: End, duration: Duration) {
         let (start, started) = if up { ("start", "started") } else { ("stop", "stopped") };
         let time = took(duration);
+        if duration >= SLOW {
+            self.slow.push((duration, name.to_owned()));
+        }
         match end {
             End::Done if self.verbosity >= 2 => diag::say_as(
                 SPEAKER,
@@ -198,11 +263,14 @@ impl Progress for Told {
                 format_args!("service {name} successfully {started} ({time})"),
             ),
             End::Done => {}
-            end if self.verbosity >= 1 => diag::say_as(
-                SPEAKER,
-                Level::Warning,
-                format_args!("unable to {start} service {name}: {} ({time})", end.reason()),
-            ),
+            end if self.verbosity >= 1 => {
+                let who = if end == End::TimedOut && !up { self.culprit(name) } else { String::new() };
+                diag::say_as(
+                    SPEAKER,
+                    Level::Warning,
+                    format_args!("unable to {start} service {name}: {} ({time}){who}", end.reason()),
+                );
+            }
             _ => {}
         }
     }

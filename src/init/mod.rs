@@ -9,11 +9,14 @@ pub mod envstore;
 pub mod overlay;
 pub mod phase;
 pub mod place;
+mod told;
 
 use self::boot::Boot;
-use self::phase::{Action, Container, Event, IfBootFails, Rules, Stage};
+use self::phase::{Action, Container, Event, Rules, Stage};
+use self::told::Told;
 use crate::diag::{self, Error, Result, Unable, code};
 use crate::process::{Pid, Signal, WaitStatus};
+use crate::report::took;
 use crate::scan::reaper::{self, Channel, Keeper};
 use crate::scan::run::{Above, Options as ScanOptions};
 use crate::servicedir::diagnose;
@@ -33,8 +36,6 @@ pub struct Options {
     pub boot: Boot,
     /// The command and its arguments; empty: none.
     pub command: Vec<CString>,
-    /// What a failed boot means.
-    pub if_boot_fails: IfBootFails,
     /// From the request to stop to the exit.
     pub stop_time: Duration,
     /// `S6_KILL_GRACETIME`: from the last polite signal to SIGKILL.
@@ -51,6 +52,9 @@ pub fn run(options: Options, blocked: Blocked) -> Result<u8> {
 
 /// How many dead strangers are remembered until it is known whether the scanner died with them.
 const BATCH: usize = 256;
+
+/// So long before the time for stopping services is up gives up who stops them.
+const SAY_FIRST: Duration = Duration::from_millis(20);
 
 /// At the very end, how often it is looked whether anybody is left.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
@@ -80,6 +84,9 @@ struct Init {
     tell: bool,
     pipe_full: bool,
     exiting: bool,
+    /// Some service did not stop as it was told.
+    services_failed: bool,
+    told: Told,
 }
 
 impl Init {
@@ -102,11 +109,12 @@ impl Init {
         let signals = SignalFd::open(blocked).unable("create a signal descriptor")?;
         let rules = Rules {
             has_command: !options.command.is_empty(),
-            if_boot_fails: options.if_boot_fails,
+            if_boot_fails: options.boot.if_it_fails,
             stop_time: options.stop_time,
             kill_grace: options.kill_grace,
         };
         let (container, todo) = Container::new(rules);
+        let verbosity = options.boot.verbosity;
         let mut init = Init {
             options,
             blocked,
@@ -130,6 +138,8 @@ impl Init {
             tell: false,
             pipe_full: false,
             exiting: false,
+            services_failed: false,
+            told: Told::new(verbosity),
         };
         init.start_scanner(true);
         init.obey(todo);
@@ -140,7 +150,9 @@ impl Init {
         while !self.exiting {
             self.turn();
         }
-        place::exit_code()
+        let code = place::exit_code();
+        self.told.stopped(clock::mono(), code);
+        code
     }
 
     fn turn(&mut self) {
@@ -190,8 +202,10 @@ impl Init {
     }
 
     fn feed(&mut self, event: Event) {
-        let todo = self.container.on(clock::mono(), event);
+        let now = clock::mono();
+        let todo = self.container.on(now, event);
         self.obey(todo);
+        self.told.note(now, self.container.phase());
     }
 
     // ------------------------------------------------------------------------------------ what comes
@@ -199,24 +213,39 @@ impl Init {
     fn on_signals(&mut self) {
         /// `SIGRTMIN+3`: systemd's "halt", and what some container engines send to stop.
         const RTMIN_3: Signal = Signal(37);
-        while let Some(signal) = self.signals.next() {
+        while let Some((signal, sender)) = self.signals.next_from() {
             match signal {
                 Signal::CHLD => self.reap(),
                 Signal::HUP => self.signal_scanner(Signal::HUP),
                 Signal::TERM | Signal::INT | Signal::QUIT | Signal::PWR | Signal::USR1 | Signal::USR2 => {
-                    self.feed(Event::StopAsked);
+                    self.on_stop_signal(signal, sender);
                 }
-                Signal::WINCH | RTMIN_3 => self.feed(Event::StopAsked),
+                Signal::WINCH | RTMIN_3 => self.on_stop_signal(signal, sender),
                 _ => {}
             }
         }
     }
 
-    /// `halt`, `poweroff`, `reboot`: each ends the container. Other bytes mean nothing.
+    fn on_stop_signal(&mut self, signal: Signal, sender: Option<Pid>) {
+        self.told.asked(match sender {
+            Some(pid) => format!("{signal} from {}", process::shown(pid)),
+            None => format!("{signal} received"),
+        });
+        self.feed(Event::StopAsked);
+    }
+
+    /// `halt`, `poweroff`, `reboot`: each ends the container. A letter, and who called. Other lines mean
+    /// nothing.
     fn on_control(&mut self) {
-        let mut buf = [0u8; 64];
+        let mut buf = [0u8; 512];
         let Ok(n) = rustix::io::read(&self.control, &mut buf) else { return };
-        if buf[..n].iter().any(|b| b"hpr".contains(b)) {
+        let wanted = buf[..n].split(|&b| b == b'\n').find_map(|line| {
+            let caller = line.strip_prefix(b"h").or(line.strip_prefix(b"p")).or(line.strip_prefix(b"r"))?;
+            let shown: String = String::from_utf8_lossy(caller).chars().filter(|c| !c.is_control()).collect();
+            Some(if shown.is_empty() { "halt".to_owned() } else { format!("halt, called by {shown}") })
+        });
+        if let Some(wanted) = wanted {
+            self.told.asked(wanted);
             self.feed(Event::StopAsked);
         }
     }
@@ -272,6 +301,7 @@ impl Init {
             self.feed(Event::BootEnded(status));
         } else if pid == self.stop {
             self.stop = None;
+            self.services_failed = status != WaitStatus::exited(0);
             self.feed(Event::ServicesEnded(status));
         } else if pid == self.command {
             self.command = None;
@@ -347,7 +377,7 @@ impl Init {
                     }
                 }
                 Action::SayLate(stage) => self.say_late(stage),
-                Action::SayBootFailed => diag::warn("some services did not start: going on without them"),
+                Action::SayStopping(why) => self.told.stopping(clock::mono(), why),
                 Action::Exit => self.exiting = true,
             }
         }
@@ -437,6 +467,8 @@ impl Init {
     fn stop_services(&mut self, until: Mono) {
         let blocked = self.blocked;
         let boot = self.options.boot.clone();
+        // It shall be the first to say that the time is up: it knows for whom.
+        let until = Mono(until.0.saturating_sub(SAY_FIRST.as_nanos() as u64));
         self.stop = self.fork_child("init: stop", move || boot.down(until, blocked));
         if self.stop.is_none() {
             self.feed(Event::ServicesEnded(WaitStatus::exited(phase::boot_code::FAILED)));
@@ -456,6 +488,7 @@ impl Init {
             Ok(pid) => self.command = Some(pid),
             Err((text, code)) => {
                 diag::say(diag::Level::Fatal, text);
+                self.told.command_not_started();
                 self.feed(Event::CommandEnded(WaitStatus::exited(code)));
             }
         }
@@ -476,9 +509,13 @@ impl Init {
             ..Spawn::new(&programs, &argv)
         };
         spawn.start(self.blocked).map_err(|e| {
-            let shown = match programs.as_slice() {
-                [one] => diagnose::exec_failure(rustix::fs::CWD, &one.to_string_lossy(), e.errno).to_string(),
-                _ => diag::reason(e.errno).to_owned(),
+            let there = |p: &&CString| rustix::fs::access(p.as_c_str(), rustix::fs::Access::EXISTS).is_ok();
+            let shown = match (programs.iter().find(there), programs.as_slice()) {
+                (Some(one), _) | (None, [one]) => {
+                    let dir = dir.as_ref().map_or(rustix::fs::CWD, |d| d.as_fd());
+                    diagnose::exec_failure(dir, &one.to_string_lossy(), e.errno).to_string()
+                }
+                _ => format!("not found in PATH ({})", String::from_utf8_lossy(path)),
             };
             let code = match (e.step, e.errno) {
                 (Step::Exec, Errno::NOENT | Errno::NOTDIR) => code::NOT_FOUND,
@@ -495,21 +532,48 @@ impl Init {
             let _ = signal::send(Target::Everyone, signal);
             return;
         }
+        if !wait::have_children() {
+            return;
+        }
         for pid in process::descendants(Pid::own()) {
             let _ = signal::send(Target::Process(pid), signal);
         }
     }
 
     fn say_late(&self, stage: Stage) {
-        let what = match stage {
-            Stage::Boot => "the boot did not end when told",
-            Stage::Command => "the command did not end when told: killing it",
-            Stage::Services => "services took too long to stop",
-            Stage::Scanner => "supervision took too long to end",
-            Stage::Rest => "processes did not end when told: killing them",
-            Stage::Kill => "processes cannot be killed: leaving them",
+        let limit = took(self.told.in_stage(clock::mono()));
+        let text = match stage {
+            Stage::Boot => format!("the boot did not end within {limit}: killing it"),
+            Stage::Command => {
+                let who = self.command.map_or("the command".to_owned(), process::shown);
+                format!("the command, {who}, did not end within {limit} of SIGTERM: killing it")
+            }
+            // Which they are has been said by who waits for them.
+            Stage::Services => format!("services did not stop within {limit}: going on without them"),
+            // It waits for those services.
+            Stage::Scanner if self.services_failed => return,
+            Stage::Scanner => format!("supervision did not end within {limit}: going on without it"),
+            Stage::Rest => {
+                format!("did not end within {limit} of SIGTERM: {}: killing what is left", self.left())
+            }
+            Stage::Kill => format!("cannot be killed: {}: leaving what is left", self.left()),
         };
-        diag::warn(what);
+        diag::warn(text);
+    }
+
+    /// Some of the processes that are left.
+    fn left(&self) -> String {
+        const MOST: usize = 5;
+        let pids = match Pid::own().raw() {
+            1 => process::others(),
+            _ => process::descendants(Pid::own()),
+        };
+        let names: Vec<String> = pids.iter().take(MOST).map(|pid| process::shown(*pid)).collect();
+        match pids.len() {
+            0 => "processes that /proc does not show".to_owned(),
+            n if n > MOST => format!("{} and {} more", names.join(", "), n - MOST),
+            _ => names.join(", "),
+        }
     }
 }
 

@@ -114,6 +114,17 @@ pub enum Event {
     Timeout,
 }
 
+/// Why a container stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// Somebody wanted it.
+    Asked,
+    /// The command has ended.
+    Command(WaitStatus),
+    /// The boot failed.
+    BootFailed,
+}
+
 /// What must now be done, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -137,8 +148,8 @@ pub enum Action {
     WriteExitCode(u8),
     /// Say that something took too long.
     SayLate(Stage),
-    /// Say that the boot failed and that it goes on.
-    SayBootFailed,
+    /// Say that it stops now, and why.
+    SayStopping(Why),
     /// Exit.
     Exit,
 }
@@ -198,10 +209,13 @@ impl Container {
             (Event::BootEnded(_), _) => {}
             (Event::CommandEnded(status), phase) => self.on_command_ended(now, status, phase, &mut todo),
             (Event::StopAsked, Phase::Booting) => {
-                todo.push(Action::EndBoot);
+                todo.extend([Action::SayStopping(Why::Asked), Action::EndBoot]);
                 self.enter(Stage::Boot, now, now, &mut todo);
             }
-            (Event::StopAsked, Phase::Running) => self.enter(Stage::Command, now, now, &mut todo),
+            (Event::StopAsked, Phase::Running) => {
+                todo.push(Action::SayStopping(Why::Asked));
+                self.enter(Stage::Command, now, now, &mut todo);
+            }
             (Event::StopAsked, Phase::Ending { .. }) => {}
             (Event::ServicesEnded(status), Phase::Ending { stage: Stage::Services, since, until }) => {
                 match status.end() {
@@ -236,11 +250,8 @@ impl Container {
         let refused = !matches!(code, boot_code::OK | boot_code::FAILED | boot_code::TIMED_OUT);
         if refused || code != boot_code::OK && self.rules.if_boot_fails == IfBootFails::Stop {
             let code = if code == boot_code::REFUSED { 1 } else { code };
-            todo.push(Action::WriteExitCode(code));
+            todo.extend([Action::WriteExitCode(code), Action::SayStopping(Why::BootFailed)]);
             return self.enter(Stage::Services, now, now, todo);
-        }
-        if code != boot_code::OK && self.rules.if_boot_fails == IfBootFails::Warn {
-            todo.push(Action::SayBootFailed);
         }
         self.phase = Phase::Running;
         if self.rules.has_command {
@@ -253,7 +264,10 @@ impl Container {
         self.command_runs = false;
         todo.push(Action::WriteExitCode(status.shell_code()));
         match phase {
-            Phase::Running => self.enter(Stage::Services, now, now, todo),
+            Phase::Running => {
+                todo.push(Action::SayStopping(Why::Command(status)));
+                self.enter(Stage::Services, now, now, todo);
+            }
             Phase::Ending { stage: Stage::Command, since, .. } => {
                 self.enter(Stage::Services, since, now, todo);
             }
@@ -349,7 +363,9 @@ mod tests {
         assert_eq!(todo, [Action::StartBoot]);
         assert_eq!(c.on(at(5), Event::BootEnded(exited(0))), [Action::StartCommand]);
         let todo = c.on(at(100), Event::CommandEnded(WaitStatus::killed(Signal::KILL)));
-        assert_eq!(todo, [Action::WriteExitCode(137), Action::StopServices(at(7100))]);
+        let why = Why::Command(WaitStatus::killed(Signal::KILL));
+        let stop = Action::StopServices(at(7100));
+        assert_eq!(todo, [Action::WriteExitCode(137), Action::SayStopping(why), stop]);
         assert_eq!(c.on(at(101), Event::ServicesEnded(exited(0))), [Action::StopScanner]);
         let todo = c.on(at(102), Event::ScannerEnded);
         assert_eq!(todo, [Action::SignalAll(Signal::TERM), Action::SignalAll(Signal::CONT)]);
@@ -361,7 +377,8 @@ mod tests {
     fn running_stop_tells_the_command_first_and_keeps_its_code() {
         let mut c = running(true);
         let todo = c.on(at(1000), Event::StopAsked);
-        assert_eq!(todo, [Action::SignalCommand(Signal::TERM), Action::SignalCommand(Signal::CONT)]);
+        assert_eq!(todo[0], Action::SayStopping(Why::Asked));
+        assert_eq!(todo[1..], [Action::SignalCommand(Signal::TERM), Action::SignalCommand(Signal::CONT)]);
         assert_eq!(c.on(at(1001), Event::StopAsked), []);
         let todo = c.on(at(1500), Event::CommandEnded(exited(3)));
         assert_eq!(todo, [Action::WriteExitCode(3), Action::StopServices(at(8000))]);
@@ -371,13 +388,14 @@ mod tests {
     fn running_without_command_lives_until_it_is_told() {
         let mut c = running(false);
         assert_eq!(c.phase(), Phase::Running);
-        assert_eq!(c.on(at(1000), Event::StopAsked), [Action::StopServices(at(8000))]);
+        let stop = Action::StopServices(at(8000));
+        assert_eq!(c.on(at(1000), Event::StopAsked), [Action::SayStopping(Why::Asked), stop]);
     }
 
     #[test]
     fn booting_stop_ends_the_boot_then_all_of_it() {
         let (mut c, _) = Container::new(rules(true));
-        assert_eq!(c.on(at(0), Event::StopAsked), [Action::EndBoot]);
+        assert_eq!(c.on(at(0), Event::StopAsked), [Action::SayStopping(Why::Asked), Action::EndBoot]);
         assert_eq!(c.on(at(1), Event::BootEnded(exited(1))), [Action::StopServices(at(7000))]);
     }
 
@@ -396,14 +414,15 @@ mod tests {
     fn booting_refused_ends_with_1_and_runs_nothing() {
         let (mut c, _) = Container::new(rules(true));
         let todo = c.on(at(0), Event::BootEnded(exited(boot_code::REFUSED)));
-        assert_eq!(todo, [Action::WriteExitCode(1), Action::StopServices(at(7000))]);
+        let stop = Action::StopServices(at(7000));
+        assert_eq!(todo, [Action::WriteExitCode(1), Action::SayStopping(Why::BootFailed), stop]);
     }
 
     #[test]
     fn booting_failed_is_what_the_rules_say() {
         for (rule, code, first) in [
             (IfBootFails::GoOn, 1, Action::StartCommand),
-            (IfBootFails::Warn, 2, Action::SayBootFailed),
+            (IfBootFails::Warn, 2, Action::StartCommand),
             (IfBootFails::Stop, 1, Action::WriteExitCode(1)),
             (IfBootFails::Stop, 2, Action::WriteExitCode(2)),
         ] {

@@ -28,6 +28,29 @@ const COMMANDS: [&str; 4] = ["halt", "poweroff", "reboot", "shutdown"];
 /// Removes what an earlier run left and makes everything anew. The FIFO for `halt`, open.
 pub fn prepare(workdir: &str) -> Result<OwnedFd> {
     refuse_if_in_use()?;
+    make_anew(workdir).map_err(|e| match unusable_run() {
+        Some(advice) => Error::new(e.code(), format!("{e}: {advice}")),
+        None => e,
+    })
+}
+
+/// What to do about a `/run` that cannot be written to; `None` if it can.
+fn unusable_run() -> Option<String> {
+    use rustix::fs::{Access, AtFlags, accessat};
+    let remedy = "mount a tmpfs there";
+    match accessat(CWD, "/run", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS) {
+        Ok(()) => None,
+        Err(Errno::ACCESS) => {
+            let uid = rustix::process::geteuid().as_raw();
+            Some(format!(
+                "/run must be writable for uid {uid}: {remedy} (--tmpfs /run:exec,uid={uid}), or chown it in the image"
+            ))
+        }
+        Err(_) => Some(format!("/run must be there and writable: {remedy} (--tmpfs /run:exec)")),
+    }
+}
+
+fn make_anew(workdir: &str) -> Result<OwnedFd> {
     for old in ["/run/s6", SCANDIR, "/run/uncaught-logs"] {
         remove(old)?;
     }

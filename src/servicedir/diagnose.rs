@@ -5,7 +5,9 @@
 
 use crate::diag::reason;
 use crate::sys::Errno;
-use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, accessat, fstat, openat};
+use rustix::fs::{
+    Access, AtFlags, CWD, FileType, Mode, OFlags, StatVfsMountFlags, accessat, fstat, fstatvfs, openat,
+};
 use std::os::fd::AsFd;
 
 /// What is wrong with a script.
@@ -17,6 +19,8 @@ pub enum Fault {
     NotAFile,
     /// It may not be executed: no execute bit.
     NotExecutable,
+    /// The file system that it is on lets nothing be executed.
+    NoExec,
     /// It has no `#!` and is no program.
     NoInterpreter,
     /// It is empty.
@@ -39,6 +43,9 @@ impl std::fmt::Display for Fault {
             Fault::Missing => write!(f, "no such file"),
             Fault::NotAFile => write!(f, "not a regular file"),
             Fault::NotExecutable => write!(f, "not executable (chmod +x it)"),
+            Fault::NoExec => {
+                write!(f, "its file system is mounted noexec (mount it without that: --tmpfs /run:exec)")
+            }
             Fault::NoInterpreter => write!(f, "no interpreter: the first line must begin with #!"),
             Fault::Empty => write!(f, "the file is empty"),
             Fault::CarriageReturn => {
@@ -79,13 +86,14 @@ pub fn script(dir: impl AsFd, path: &str, executable: bool) -> Option<Fault> {
     if !fstat(&file).is_ok_and(|st| FileType::from_raw_mode(st.st_mode).is_file()) {
         return Some(Fault::NotAFile);
     }
+    if executable && accessat(&dir, path, Access::EXEC_OK, AtFlags::empty()).is_err() {
+        let noexec = fstatvfs(&file).is_ok_and(|fs| fs.f_flag.contains(StatVfsMountFlags::NOEXEC));
+        return Some(if noexec { Fault::NoExec } else { Fault::NotExecutable });
+    }
     let mut head = [0u8; 256];
     let n = rustix::io::read(&file, &mut head).ok()?;
     if let Some(fault) = first_line(&head[..n]) {
         return Some(fault);
-    }
-    if executable && accessat(&dir, path, Access::EXEC_OK, AtFlags::empty()).is_err() {
-        return Some(Fault::NotExecutable);
     }
     if let Some(loader) = loader(&file, &head[..n]) {
         let missing = matches!(accessat(CWD, &loader, Access::EXISTS, AtFlags::empty()), Err(Errno::NOENT));

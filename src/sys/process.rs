@@ -90,6 +90,14 @@ pub fn pid_world() -> [u32; 6] {
     world
 }
 
+/// A process as people know it: `bash (pid 312)`, or the pid alone when nothing more can be known of it.
+pub fn shown(pid: Pid) -> String {
+    match std::fs::read(format!("/proc/{pid}/comm")) {
+        Ok(name) => format!("{} (pid {pid})", String::from_utf8_lossy(&name).trim_end()),
+        Err(_) => format!("pid {pid}"),
+    }
+}
+
 /// The leader of our session, dead or alive. None: it is not in our PID namespace.
 pub fn session_leader() -> Option<Pid> {
     // SAFETY: getsid touches no memory.
@@ -184,12 +192,21 @@ pub fn give_up_terminal() {
     unsafe { libc::ioctl(0, libc::TIOCNOTTY as _) };
 }
 
+/// All processes but us and the kernel's own that `/proc` shows and that are not dead.
+pub fn others() -> Vec<Pid> {
+    let lives =
+        |pid: &Pid| stat(*pid).is_some_and(|stat| !matches!(stat.state, b'Z' | b'X') && stat.session > 0);
+    all().filter(|pid| *pid != Pid::own()).filter(lives).collect()
+}
+
+fn all() -> impl Iterator<Item = Pid> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?))
+}
+
 /// All descendants of a process that `/proc` shows.
 pub fn descendants(of: Pid) -> Vec<Pid> {
-    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
-    let pids = entries.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok());
-    let parents: Vec<(Pid, i32)> =
-        pids.filter_map(Pid::from_raw).filter_map(|p| Some((p, stat(p)?.ppid))).collect();
+    let parents: Vec<(Pid, i32)> = all().filter_map(|p| Some((p, stat(p)?.ppid))).collect();
     let mut found = vec![of];
     let mut next = 0;
     while let Some(parent) = found.get(next).copied() {

@@ -114,6 +114,11 @@ impl SignalFd {
 
     /// The next pending signal, if any.
     pub fn next(&self) -> Option<Signal> {
+        self.next_from().map(|(signal, _)| signal)
+    }
+
+    /// The next pending signal, and who sent it; `None` for the kernel and for other PID namespaces.
+    pub fn next_from(&self) -> Option<(Signal, Option<Pid>)> {
         let mut info = MaybeUninit::<libc::signalfd_siginfo>::uninit();
         let size = size_of::<libc::signalfd_siginfo>();
         // SAFETY: the kernel writes at most `size` bytes to the structure.
@@ -123,7 +128,7 @@ impl SignalFd {
         }
         // SAFETY: the kernel filled the whole structure, as the length says.
         let info = unsafe { info.assume_init() };
-        Some(Signal(info.ssi_signo as u8))
+        Some((Signal(info.ssi_signo as u8), Pid::from_raw(info.ssi_pid as i32)))
     }
 }
 

@@ -1,0 +1,284 @@
+//! `init` as pid 1 with real services: what a container prints, how it ends.
+
+#[path = "support/boot.rs"]
+mod support;
+
+use rustix::process::Signal;
+use support::Image;
+
+/// A service that does nothing, until it is told to end.
+const SLEEP: &str = "exec sleep 1000";
+
+// ---------------------------------------------------------------------------------------- what is shown
+
+#[test]
+fn only_services_that_somebody_wrote_are_shown() {
+    let Some(image) = Image::new() else { return };
+    let image = image.oneshot("prepare", "true", &["base"]).longrun("web", SLEEP, &["prepare"]);
+    let container = image.file("spare/type", "oneshot\n").file("spare/up", "").boot(&[]);
+    container.wait_for("2 services up in ");
+    assert_eq!(
+        container.shows("rc graph"),
+        "user (bundle)\n└─ web (longrun)\n   └─ prepare (oneshot)\nnot started at boot: spare\n"
+    );
+    assert_eq!(container.shows("rc list"), "prepare\nspare\nweb\n");
+    assert_eq!(container.shows("rc list --up"), "prepare\nweb\n");
+    let status = container.shows("rc status");
+    assert_eq!(status.lines().count(), 4, "{status}");
+    assert!(container.shows("rc check").starts_with("1 longrun, 2 oneshots, 1 bundle:"));
+    let ended = container.stop();
+    ended.exits(0).says("service web successfully stopped").says("service prepare successfully stopped");
+    ended.does_not_say("fix-attrs").does_not_say("legacy");
+}
+
+#[test]
+fn built_in_services_that_somebody_adds_to_are_shown() {
+    let Some(image) = Image::new() else { return };
+    let image = image.oneshot("early", "true", &[]).file("fix-attrs/dependencies.d/early", "");
+    let image = image.file("late/type", "oneshot").file("late/up", "true").file("user2/contents.d/late", "");
+    let container = image.file("late/dependencies.d/legacy-services", "").boot(&[]);
+    container.wait_for("3 services up in ");
+    assert_eq!(
+        container.shows("rc graph"),
+        "user (bundle)\n└─ early (oneshot)\nuser2 (bundle)\n└─ late (oneshot)\n   ├─ early (oneshot)\n   \
+         └─ fix-attrs (oneshot)\n      └─ early (oneshot)\n"
+    );
+    let status = container.shows("rc status fix-attrs");
+    assert!(status.contains("fix-attrs  oneshot  up"), "{status}");
+    container.stop().exits(0);
+}
+
+// ---------------------------------------------------------------------------------------- why it stops
+
+#[test]
+fn a_stop_says_who_wanted_it_how_long_it_took_and_the_exit_code() {
+    let Some(image) = Image::new() else { return };
+    let ended = image.run(&["sh", "-c", "exit 3"]);
+    ended.exits(3).says("init: warning: stopping: the command ended with exit code 3\n");
+    ended.says("init: info: stopped in ").says(": exit code 3\n");
+
+    let container = Image::new().unwrap().longrun("web", SLEEP, &[]).boot(&[]);
+    container.wait_for("1 service up in ");
+    container.stop().exits(0).says("init: info: stopping: SIGTERM received\n").says(": exit code 0\n");
+
+    let container = Image::new().unwrap().boot(&["sh", "-c", "kill -INT 1; sleep 1000"]);
+    container.end().exits(143).says("init: info: stopping: SIGINT from sh (pid ");
+
+    let finish = "/run/s6/basedir/bin/halt";
+    let image = Image::new().unwrap().longrun("web", "exit 4", &[]).script("web/finish", finish);
+    image
+        .boot(&[])
+        .end()
+        .exits(0)
+        .says("init: info: stopping: halt, called by finish (pid ")
+        .says(", service web\n");
+}
+
+#[test]
+fn verbosity_1_says_only_what_nobody_wanted_and_0_nothing() {
+    for (verbosity, code, said) in
+        [(1, 0, ""), (1, 7, "init: warning: stopping: the command ended with exit code 7\n"), (0, 7, "")]
+    {
+        let Some(image) = Image::new() else { return };
+        let image = image.oneshot("prepare", "true", &["base"]).env(&format!("S6_VERBOSITY={verbosity}"));
+        let ended = image.run(&["sh", "-c", &format!("exit {code}")]);
+        assert_eq!(ended.exits(code).said, said, "{verbosity}");
+    }
+}
+
+#[test]
+fn what_holds_a_stop_up_is_named() {
+    let Some(image) = Image::new() else { return };
+    let slow = "trap 'sleep 0.6; exit' TERM; echo trapped; while :; do sleep 0.01; done";
+    let container = image.longrun("web", SLEEP, &[]).longrun("slow", slow, &[]).boot(&[]);
+    container.wait_for("2 services up in ");
+    container.wait_for("trapped");
+    let ended = container.stop();
+    ended.exits(0).says("; what took longest: slow (").says(" (services ");
+}
+
+#[test]
+fn a_service_that_does_not_end_is_named_with_what_helps() {
+    let Some(image) = Image::new() else { return };
+    let deaf = "trap '' TERM; echo deaf; while :; do sleep 0.01; done";
+    let image = image.longrun("web", SLEEP, &[]).longrun("deaf", deaf, &["web"]);
+    let container = image.env("PERENNIAL_STOP_TIME=900ms").boot(&[]);
+    container.wait_for("2 services up in ");
+    container.wait_for("deaf\n");
+    let ended = container.stop();
+    ended.exits(0).says("unable to stop service deaf: timed out (").says("): run (pid ");
+    ended
+        .says("does not end (a file timeout-kill, in milliseconds, limits that)")
+        .says("the time is up; under way: deaf; not begun: web\n");
+}
+
+// ---------------------------------------------------------------------------------------- a boot that fails
+
+#[test]
+fn a_boot_that_fails_and_goes_on_says_without_what() {
+    let Some(image) = Image::new() else { return };
+    let image = image.oneshot("broken", "exit 5", &[]).longrun("web", SLEEP, &["broken"]);
+    let ended = image.longrun("other", SLEEP, &[]).run(&["true"]);
+    ended
+        .exits(0)
+        .says("unable to start service broken: exit 5 (")
+        .says("because of that: not started: web\n");
+    ended.says("the boot failed, and the container goes on without: broken web (");
+}
+
+#[test]
+fn a_boot_that_fails_and_stops_says_so() {
+    let Some(image) = Image::new() else { return };
+    let image = image.oneshot("broken", "exit 5", &[]).env("S6_BEHAVIOUR_IF_STAGE2_FAILS=2");
+    let ended = image.run(&["echo", "not reached"]);
+    ended.exits(1).says("unable to start service broken: exit 5 (").does_not_say("not reached");
+    ended.says("init: warning: stopping: the boot failed\n").does_not_say("goes on");
+}
+
+#[test]
+fn a_oneshot_that_a_stop_interrupts_is_named() {
+    let Some(image) = Image::new() else { return };
+    let image = image.oneshot("slow", "echo begun; exec sleep 1000", &[]).longrun("web", SLEEP, &["slow"]);
+    let container = image.boot(&["echo", "not reached"]);
+    container.wait_for("begun\n");
+    let ended = container.stop();
+    ended.exits(0).says("unable to start service slow: interrupted (").does_not_say("not reached");
+}
+
+#[test]
+fn a_boot_for_which_the_time_is_up_says_what_it_waited_for() {
+    let Some(image) = Image::new() else { return };
+    let image =
+        image.longrun("web", SLEEP, &[]).file("web/notification-fd", "3\n").longrun("b", SLEEP, &["web"]);
+    let image = image.env("S6_CMD_WAIT_FOR_SERVICES_MAXTIME=300").env("S6_BEHAVIOUR_IF_STAGE2_FAILS=2");
+    let ended = image.run(&["true"]);
+    ended
+        .exits(2)
+        .says("unable to start service web: timed out (")
+        .says("the time is up; under way: web; not begun: b\n");
+}
+
+#[test]
+fn signals_that_end_a_container() {
+    for signal in [Signal::QUIT, Signal::USR1, Signal::USR2, Signal::POWER, Signal::WINCH] {
+        let Some(image) = Image::new() else { return };
+        let container = image.longrun("web", SLEEP, &[]).boot(&[]);
+        container.wait_for("1 service up in ");
+        container.signal(signal);
+        container.end().exits(0).says(" received\n").says("service web successfully stopped");
+    }
+}
+
+// ---------------------------------------------------------------------------------------- how it ends
+
+#[test]
+fn the_exit_code_is_the_commands() {
+    for (command, code, said) in [
+        (&["true"][..], 0, ""),
+        (&["sh", "-c", "exit 1"], 1, ""),
+        (&["sh", "-c", "exit 128"], 128, ""),
+        (&["sh", "-c", "exit 255"], 255, ""),
+        (&["sh", "-c", "kill -KILL $$"], 137, "the command was ended by signal SIGKILL"),
+        (&["sh", "-c", "kill -SEGV $$"], 139, "the command was ended by signal SIGSEGV"),
+        (&["no-such-program"], 127, "init: fatal: unable to execute no-such-program: not found in PATH ("),
+        (&["/no/such/program"], 127, "init: fatal: unable to execute /no/such/program: no such file\n"),
+        (&["/etc/passwd"], 126, "init: fatal: unable to execute /etc/passwd: not executable (chmod +x it)\n"),
+        (&["/etc"], 126, "init: fatal: unable to execute /etc: not a regular file\n"),
+        (
+            &[
+                "sh",
+                "-c",
+                "echo 44 >/run/s6-linux-init-container-results/exitcode; exec /run/s6/basedir/bin/halt; sleep 99",
+            ],
+            0,
+            "",
+        ),
+    ] {
+        let Some(image) = Image::new() else { return };
+        image.run(command).exits(code).says(said);
+    }
+}
+
+#[test]
+fn a_run_that_cannot_be_written_is_refused_with_what_to_do() {
+    let Some(image) = Image::new() else { return };
+    let ended = image.setup("mount -o remount,ro /run").run(&["true"]);
+    ended
+        .exits(111)
+        .says("init: fatal: unable to make /run/s6: Read-only file system: /run must be there and");
+    ended.says("--tmpfs /run:exec");
+
+    let image = Image::new().unwrap().setup("chmod 700 /run; drop='setpriv --reuid 65534 --clear-groups'");
+    let ended = image.run(&["true"]);
+    // In a user namespace of one account there is nobody else to become.
+    if !ended.said.contains("setpriv: ") {
+        ended.exits(111).says("/run must be writable for uid 65534: mount a tmpfs there");
+    }
+}
+
+#[test]
+fn a_run_on_which_nothing_can_be_executed_is_named() {
+    let Some(image) = Image::new() else { return };
+    let image = image.longrun("web", SLEEP, &[]).setup("mount -o remount,noexec /run");
+    let ended = image.run(&["true"]);
+    ended.exits(0).says("unable to execute ./run: its file system is mounted noexec (mount it without that:");
+}
+
+#[test]
+fn a_stop_ends_whatever_hangs() {
+    let deaf = "trap '' TERM; echo deaf; while :; do sleep 0.01; done";
+    // Each with what is waited for before the stop, and what must be said.
+    type Case = (&'static str, fn(Image, &str) -> Image, &'static [&'static str], &'static str, &'static str);
+    let cases: [Case; 6] = [
+        (
+            "command",
+            |i, deaf| i.script("deaf", deaf),
+            &["/etc/s6-overlay/s6-rc.d/deaf"],
+            "deaf\n",
+            "the command, deaf (pid ",
+        ),
+        (
+            "up",
+            |i, deaf| i.oneshot("hangs", deaf, &[]),
+            &[],
+            "deaf\n",
+            "unable to start service hangs: interrupted (",
+        ),
+        (
+            "down",
+            |i, deaf| i.oneshot("hangs", "true", &[]).down("hangs", deaf),
+            &[],
+            "1 service up",
+            "unable to stop service hangs: timed out (",
+        ),
+        (
+            "longrun",
+            |i, deaf| i.longrun("hangs", deaf, &[]),
+            &[],
+            "deaf\n",
+            "unable to stop service hangs: timed out (",
+        ),
+        (
+            "finish",
+            |i, deaf| i.longrun("hangs", "exec sleep 1000", &[]).script("hangs/finish", deaf),
+            &[],
+            "1 service up",
+            "unable to stop service hangs: timed out (",
+        ),
+        (
+            "orphan",
+            |i, deaf| i.oneshot("leaves", &format!("({deaf}) &"), &[]),
+            &[],
+            "deaf\n",
+            " of SIGTERM: script (pid ",
+        ),
+    ];
+    for (what, make, command, before, said) in cases {
+        let Some(image) = Image::new() else { return };
+        let container = make(image, deaf).env("PERENNIAL_STOP_TIME=900ms").boot(command);
+        container.wait_for(before);
+        let ended = container.stop();
+        println!("{what}: {ended:?}");
+        ended.says(said).says("init: info: stopped in ");
+    }
+}
