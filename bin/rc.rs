@@ -7,6 +7,7 @@ use perennial::init::overlay;
 use perennial::rc::engine::{End, Engine, Options, Progress, Report, unknown_service};
 use perennial::rc::graph::{Graph, Index, nearest};
 use perennial::rc::live::{self, Busy, Live};
+use perennial::rc::scripts::Root;
 use perennial::rc::source::{self, Findings};
 use perennial::rc::{draw, show};
 use perennial::report::{count, table, took};
@@ -16,7 +17,7 @@ use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::time::Duration;
 
-const USAGE: &str = "rc check [ source... ]\n\
+const USAGE: &str = "rc check [ --root image ] [ source... ]\n\
     \x20      rc [ -l live ] [ -t timeout ] [ -j jobs ] [ -b ] up | down name...\n\
     \x20      rc [ -l live ] [ -u | -d | -D ] [ -a ] [ -t timeout ] [ -j jobs ] [ -b ] change [ name... ]\n\
     \x20      rc [ -l live ] list [ --up ] [ name... ]\n\
@@ -34,6 +35,7 @@ pub fn main() -> ExitCode {
 struct Args {
     live: String,
     compiled: Option<String>,
+    root: Option<String>,
     prefix: String,
     timeout: Option<Duration>,
     jobs: Option<usize>,
@@ -52,6 +54,7 @@ pub fn rc(mut parser: lexopt::Parser) -> Result<u8> {
     let mut args = Args {
         live: "/run/s6-rc".to_owned(),
         compiled: None,
+        root: None,
         prefix: String::new(),
         timeout: None,
         jobs: None,
@@ -76,6 +79,7 @@ pub fn rc(mut parser: lexopt::Parser) -> Result<u8> {
             Short('D') => (args.up, args.even_essential) = (false, true),
             Short('a') => args.all = true,
             Short('b') => args.wait = true,
+            Long("root") => args.root = Some(parser.value()?.string()?),
             Long("json") => args.json = true,
             Long("up") => args.only_up = true,
             Short('h') | Long("help") => return cli::help(USAGE),
@@ -107,19 +111,32 @@ fn timeout(text: &str) -> Result<Option<Duration>> {
 }
 
 /// Reads sources; without any, those of the image.
-fn read(sources: &[String]) -> (source::Definitions, Graph, Findings) {
+fn read(root: &Root, sources: &[String]) -> (source::Definitions, Graph, Findings) {
     let mut findings = Findings::default();
-    let (sources, roots) = match sources.is_empty() {
-        true => (overlay::sources(), &[overlay::TOP][..]),
-        false => (sources.to_vec(), &[][..]),
+    let plain = |source: &String| match source.trim_end_matches('/') {
+        "" => "/".to_owned(),
+        path if root.prefix().is_empty() => path.to_owned(),
+        path => format!("{}/{}", root.prefix(), path.trim_start_matches('/')),
     };
-    let definitions = source::read(&sources, overlay::built_in(), roots, &mut findings);
+    let (sources, roots) = match sources.is_empty() {
+        true => (overlay::sources(root.prefix()), &[overlay::TOP][..]),
+        false => (sources.iter().map(plain).collect(), &[][..]),
+    };
+    if sources.is_empty() {
+        findings.warn(
+            &format!("{}/etc/s6-overlay/s6-rc.d", root.prefix()),
+            None,
+            "there is no such directory: nothing is defined",
+        );
+    }
+    let definitions = source::read_below(root, &sources, overlay::built_in(), roots, &mut findings);
     let graph = Graph::build(&definitions, &mut findings);
     (definitions, graph, findings)
 }
 
 fn check(args: &Args) -> Result<u8> {
-    let (definitions, _, findings) = read(&args.names);
+    let root = args.root.as_deref().map_or(Ok(Root::here()), Root::at)?;
+    let (definitions, _, findings) = read(&root, &args.names);
     diag::put(1, show::findings(&findings, &definitions).as_bytes());
     Ok(if findings.errors.is_empty() { code::OK } else { code::NO })
 }
@@ -142,7 +159,7 @@ fn compile(args: &Args) -> Result<u8> {
     if sources.is_empty() {
         return Err(cli::usage(USAGE));
     }
-    let (definitions, graph, findings) = read(sources);
+    let (definitions, graph, findings) = read(&Root::here(), sources);
     refuse(&findings)?;
     std::fs::create_dir(database).unable(format_args!("make {database}"))?;
     live::fill(database, &definitions, &graph)?;
@@ -166,7 +183,7 @@ fn select(graph: &Graph, names: &[String]) -> Result<BTreeSet<Index>> {
     for name in names {
         let found = graph.atomics(name).ok_or_else(|| {
             let known = graph.services.iter().map(|s| &s.name).chain(graph.bundles.keys());
-            unknown_service(name, nearest(name, known.map(String::as_str)))
+            unknown_service(name, nearest(name, 2, known.map(String::as_str)))
         })?;
         selection.extend(found);
     }
@@ -263,7 +280,7 @@ fn graph(args: &Args) -> Result<u8> {
         Ok(live) => live.graph,
         // Nothing runs: draw what would be booted.
         Err(_) => {
-            let (_, graph, findings) = read(&[]);
+            let (_, graph, findings) = read(&Root::here(), &[]);
             refuse(&findings)?;
             graph
         }

@@ -169,6 +169,71 @@ fn signals_that_end_a_container() {
     }
 }
 
+// ---------------------------------------------------------------------------------------- bad definitions
+
+#[test]
+fn half_a_tree_is_refused_and_every_mistake_is_named() {
+    type Case = (&'static str, &'static str, &'static str);
+    let cases: [Case; 9] = [
+        (
+            "web/dependencies.d/databse",
+            "",
+            "web/dependencies.d/databse: there is no service named databse: did you mean database?",
+        ),
+        (
+            "database/dependencies.d/web",
+            "",
+            "database/dependencies.d/web: dependency cycle: database needs web needs database",
+        ),
+        ("web/type", "longrun \n", "web/type:1: invalid type \"longrun \": write oneshot, longrun or bundle"),
+        ("web/type", "longrun\r\n", "web/type:1: the line ends with a carriage return: save it with LF"),
+        ("web/run", "#!/no/such/shell\n", "web/run:1: interpreter /no/such/shell not found: install it"),
+        ("web/run", "#!/bin/sh\r\nexec sleep 9\r\n", "web/run:1: the first line ends with a carriage return"),
+        ("web/run", "exec sleep 9\n", "web/run:1: no interpreter: the first line must begin with #!"),
+        ("database/up", "echo \"open\n", "database/up:1: column 6: this string does not end"),
+        ("spare/run", "#!/bin/sh\n", "spare: there is no file type in it"),
+    ];
+    let good = || {
+        let image = Image::new()?.oneshot("database", "true", &[]);
+        Some(image.longrun("web", SLEEP, &["database"]))
+    };
+    for (path, text, said) in cases {
+        let Some(image) = good() else { return };
+        let ended = image.file(path, text).env("S6_VERBOSITY=0").run(&["echo", "not reached"]);
+        ended.exits(1).says(said).does_not_say("not reached").does_not_say("starting");
+        ended.says("init: fatal: 1 error in the service definitions: nothing is started\n");
+    }
+    let image = good().unwrap().file("web/run", "").file("web/type", "lnogrun").file("x/type", "bundle");
+    let ended = image.env("PERENNIAL_STOP_TIME=9s").run(&["echo", "not reached"]);
+    ended.exits(1).says("web/type:1: ").says("x: a bundle needs contents.d").says("2 errors in the service");
+}
+
+#[test]
+fn rc_check_looks_at_an_image_from_outside() {
+    let Some(image) = Image::new() else { return };
+    let container = image.longrun("web", SLEEP, &["base"]).boot(&[]);
+    container.wait_for("1 service up in ");
+    let make = "mkdir -p /run/image/usr/bin; cp /bin/sh /run/image/usr/bin; ln -s usr/bin /run/image/bin; \
+                mkdir /run/image/etc; cp -r /etc/s6-overlay /run/image/etc/; cd /run; ";
+    let good = container.shows(&format!("{make} rc check --root image; echo $?"));
+    assert_eq!(good, "1 longrun, 0 oneshots, 1 bundle: 0 errors, 0 warnings\n0\n");
+    let bad =
+        container.shows("cd /run; mv image/usr/bin/sh image/usr/bin/bash; rc check --root image/; echo $?");
+    assert!(
+        bad.starts_with("error: image/etc/s6-overlay/s6-rc.d/web/run:1: interpreter /bin/sh not found: ")
+            && bad.ends_with("1 error, 0 warnings\n1\n"),
+        "{bad}"
+    );
+    let layer =
+        "cd /run; rm -r image/usr image/bin; touch image/etc/s6-overlay/s6-rc.d/web/dependencies.d/x; ";
+    let layer = container.shows(&format!("{layer} rc check --root image; echo $?"));
+    assert!(
+        layer.contains("warning: image/etc/s6-overlay/s6-rc.d/web/dependencies.d/x: x is not defined here")
+    );
+    assert!(layer.ends_with("interpreters were not looked for\n0\n"), "{layer}");
+    container.stop().exits(0);
+}
+
 // ---------------------------------------------------------------------------------------- how it ends
 
 #[test]

@@ -127,7 +127,7 @@ impl Boot {
         }
         let mut findings = Findings::default();
         let (sources, roots) = match self.sources.is_empty() {
-            true => (overlay::sources(), &[overlay::TOP][..]),
+            true => (overlay::sources(""), &[overlay::TOP][..]),
             false => (self.sources.clone(), &[][..]),
         };
         let definitions = source::read(&sources, overlay::built_in(), roots, &mut findings);

@@ -16,6 +16,7 @@ use self::phase::{Action, Container, Event, Rules, Stage};
 use self::told::Told;
 use crate::diag::{self, Error, Result, Unable, code};
 use crate::process::{Pid, Signal, WaitStatus};
+use crate::rc::scripts::search_path;
 use crate::report::took;
 use crate::scan::reaper::{self, Channel, Keeper};
 use crate::scan::run::{Above, Options as ScanOptions};
@@ -594,17 +595,6 @@ fn settle_environment(keep: bool) -> Result<()> {
     Ok(())
 }
 
-/// `/command`, `/usr/bin` and `/bin` are on it, the first of them first, unless they were already.
-fn search_path(given: Option<String>) -> String {
-    let mut path = given.filter(|p| !p.is_empty()).unwrap_or_else(|| "/bin".to_owned());
-    for dir in ["/bin", "/usr/bin", "/command"] {
-        if !path.split(':').any(|d| d == dir) {
-            path = format!("{dir}:{path}");
-        }
-    }
-    path
-}
-
 /// Takes the container's standard input for the command; ours is /dev/null from here on. A terminal is
 /// given up: the command's session will have it.
 fn take_input(terminal: bool) -> Option<OwnedFd> {
@@ -617,17 +607,4 @@ fn take_input(terminal: bool) -> Option<OwnedFd> {
         let _ = rustix::stdio::dup2_stdin(&null);
     }
     input
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_search_path_has_what_it_needs() {
-        let path = |p: &str| search_path(Some(p.to_owned()));
-        assert_eq!(search_path(None), "/command:/usr/bin:/bin");
-        assert_eq!(path("/usr/local/bin:/usr/bin:/bin"), "/command:/usr/local/bin:/usr/bin:/bin");
-        assert_eq!(path("/command:/x"), "/usr/bin:/bin:/command:/x");
-    }
 }

@@ -16,8 +16,8 @@ pub const TOP: &str = "top";
 
 /// The source directories of an image: definitions, and the `user` bundles, which moved to a place of their
 /// own in s6-overlay 3.2.3.1. Both are read, and one that is absent is no error; but it is said if a variable
-/// names it.
-pub fn sources() -> Vec<String> {
+/// names it. They are those of the image whose tree lies at `root`; `""` is our own.
+pub fn sources(root: &str) -> Vec<String> {
     let etc = match setting("S6_RUNTIME_PROFILE") {
         Some(profile) => format!("{ETC}/cont-profile.d/{profile}"),
         None => ETC.to_owned(),
@@ -29,6 +29,7 @@ pub fn sources() -> Vec<String> {
     };
     let mut found = Vec::new();
     for (dir, named) in [definitions, bundles] {
+        let dir = format!("{root}{dir}");
         if Path::new(&dir).is_dir() {
             found.push(dir);
         } else if named {

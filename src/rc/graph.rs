@@ -81,7 +81,7 @@ impl Graph {
         let mut builder = Builder::new(definitions);
         let flat = builder.flatten_bundles(findings);
         let graph = builder.link(&flat, findings);
-        if let Some(cycle) = graph.cycle() {
+        for cycle in graph.cycles() {
             let names: Vec<&str> = cycle.iter().chain(cycle.first()).map(|i| graph.name(*i)).collect();
             let (path, line) = builder.edge(names[0], names[1], &flat);
             let remedy = match names.iter().position(|name| *name == LAST) {
@@ -161,8 +161,9 @@ impl Graph {
         }
     }
 
-    /// Services of a cycle in order, if there is one. Walked with a stack of its own: chains may be long.
-    fn cycle(&self) -> Option<Vec<Index>> {
+    /// Cycles, each as its services in order. Of cycles that share a service only one need be among them.
+    /// Walked with a stack of its own: chains may be long.
+    fn cycles(&self) -> Vec<Vec<Index>> {
         #[derive(Clone, Copy, PartialEq)]
         enum Colour {
             New,
@@ -170,6 +171,7 @@ impl Graph {
             Done,
         }
         let mut colour = vec![Colour::New; self.services.len()];
+        let mut cycles: Vec<Vec<Index>> = Vec::new();
         for start in 0..self.services.len() {
             let mut path: Vec<(Index, usize)> = vec![(start, 0)];
             while let Some((index, next)) = path.last_mut() {
@@ -189,15 +191,18 @@ impl Graph {
                         path.pop();
                     }
                     Some(to) if colour[to] == Colour::Open => {
-                        let from = path.iter().position(|(i, _)| *i == to)?;
-                        return Some(path[from..].iter().map(|(i, _)| *i).collect());
+                        let from = path.iter().position(|(i, _)| *i == to).unwrap_or(0);
+                        let cycle: Vec<Index> = path[from..].iter().map(|(i, _)| *i).collect();
+                        if !cycles.iter().flatten().any(|known| cycle.contains(known)) {
+                            cycles.push(cycle);
+                        }
                     }
                     Some(to) if colour[to] == Colour::New => path.push((to, 0)),
                     Some(_) => {}
                 }
             }
         }
-        None
+        cycles
     }
 }
 
@@ -289,15 +294,24 @@ impl<'a> Builder<'a> {
 
     fn unknown(&self, reference: &Reference, findings: &mut Findings) {
         let known = self.definitions.keys().chain(self.pipelines.keys());
-        let hint = match nearest(&reference.name, known.map(String::as_str)) {
+        let known = known.map(String::as_str).chain(["base", LAST]);
+        let name = &reference.name;
+        let hint = match nearest(name, 2, known) {
             Some(near) => format!("did you mean {near}?"),
             None => "define it, or remove this entry".to_owned(),
         };
-        findings.error(
-            &reference.path,
-            reference.line,
-            format!("there is no service named {}: {hint}", reference.name),
-        );
+        match findings.layer {
+            true => findings.warn(
+                &reference.path,
+                reference.line,
+                format!("{name} is not defined here: another layer must do it"),
+            ),
+            false => findings.error(
+                &reference.path,
+                reference.line,
+                format!("there is no service named {name}: {hint}"),
+            ),
+        }
     }
 
     fn link(&mut self, flat: &BTreeMap<String, Vec<Index>>, findings: &mut Findings) -> Graph {
@@ -408,10 +422,10 @@ fn sort_unique(list: &mut Vec<Index>) {
     list.dedup();
 }
 
-/// The known name that is nearest to a mistaken one, if it is near: at most two edits, or one in a short
+/// The known name that is nearest to a mistaken one, if it is near: at most `most` edits, or one in a short
 /// name.
-pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let most = if name.chars().count() <= 4 { 1 } else { 2 };
+pub fn nearest<'a>(name: &str, most: usize, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let most = if name.chars().count() <= 4 { 1 } else { most };
     known
         .map(|other| (distance(name, other), other))
         .filter(|(d, _)| *d <= most)
@@ -537,6 +551,7 @@ pub(super) mod tests {
             errors(&["a longrun a"])[0],
             "src/a/a: dependency cycle: a needs a: remove one of these dependencies"
         );
+        assert_eq!(errors(&["a longrun b", "b longrun a", "c longrun d b", "d longrun c"]).len(), 2);
         assert!(errors(&["a longrun all", "all bundle a"])[0].contains("cycle"));
         assert!(errors(&["x bundle y", "y bundle x"]).iter().all(|e| e.contains("contains itself")));
     }
@@ -567,9 +582,9 @@ pub(super) mod tests {
     #[test]
     fn distances() {
         assert_eq!([distance("web", "web"), distance("web", "wbe"), distance("abc", "abcd")], [0, 1, 1]);
-        assert_eq!(nearest("postgers", ["postgres", "redis"].into_iter()), Some("postgres"));
-        assert_eq!(nearest("db", ["web", "dc"].into_iter()), Some("dc"));
-        assert_eq!(nearest("db", ["redis"].into_iter()), None);
+        assert_eq!(nearest("postgers", 2, ["postgres", "redis"].into_iter()), Some("postgres"));
+        assert_eq!(nearest("db", 2, ["web", "dc"].into_iter()), Some("dc"));
+        assert_eq!(nearest("db", 2, ["redis"].into_iter()), None);
     }
 
     proptest! {

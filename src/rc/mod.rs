@@ -1,6 +1,7 @@
 //! Dependencies: definitions are read and checked, made a graph, brought up and down.
 //!
 //! - [`source`]: what s6-rc source directories say, and everything that is wrong with it, at once.
+//! - [`scripts`]: what services execute, looked for before anything is started.
 //! - [`graph`]: services, bundles, edges; pure.
 //! - [`plan`]: which step is next; pure.
 //! - [`live`]: the live directory, where supervision finds what was defined.
@@ -12,5 +13,6 @@ pub mod engine;
 pub mod graph;
 pub mod live;
 pub mod plan;
+pub mod scripts;
 pub mod show;
 pub mod source;

@@ -169,5 +169,8 @@ pub fn findings(findings: &Findings, definitions: &Definitions) -> String {
         count(findings.errors.len(), "error"),
         count(findings.warnings.len(), "warning")
     );
+    if findings.layer {
+        text += "this is a layer of an image (it has no /bin): interpreters were not looked for\n";
+    }
     text
 }

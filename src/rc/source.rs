@@ -8,12 +8,12 @@
 //! Nothing is refused at the first mistake. Every one is noted with its file and line and what to do about
 //! it, and reading goes on: whoever runs `rc check` wants to mend all of them in one go.
 
-use super::graph::Kind;
+use super::graph::{Kind, nearest};
+use super::scripts::{self, Root};
 use crate::diag::reason;
 use crate::execline;
 use crate::servicedir;
 use crate::servicedir::definition::{parse_signal, parse_uint};
-use crate::servicedir::diagnose::{self, Fault};
 use crate::sys::Errno;
 use rustix::fs::{FileType, Mode, OFlags, RawDir, openat};
 use std::collections::BTreeMap;
@@ -34,9 +34,11 @@ pub struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A name may contain anything; a problem is one line.
+        let path: String = self.path.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
         match self.line {
-            Some(line) => write!(f, "{}:{line}: {}", self.path, self.text),
-            None => write!(f, "{}: {}", self.path, self.text),
+            Some(line) => write!(f, "{path}:{line}: {}", self.text),
+            None => write!(f, "{path}: {}", self.text),
         }
     }
 }
@@ -48,6 +50,8 @@ pub struct Findings {
     pub errors: Vec<Problem>,
     /// These are only said.
     pub warnings: Vec<Problem>,
+    /// What is looked at is a layer of an image: names may be defined in another one.
+    pub layer: bool,
 }
 
 impl Findings {
@@ -239,6 +243,25 @@ const SERVICE_FILES: [&str; 11] = [
 /// Directories of a longrun that go into its service directory with all that is in them.
 const SERVICE_DIRS: [&str; 3] = ["data", "env", "template"];
 
+/// What else is read of a definition.
+const OTHER_FILES: [&str; 15] = [
+    "type",
+    "up",
+    "down",
+    "contents",
+    "contents.d",
+    "dependencies",
+    "dependencies.d",
+    "wants.d",
+    "after.d",
+    "flag-essential",
+    "flag-recommended",
+    "timeout-up",
+    "timeout-down",
+    "producer-for",
+    "consumer-for",
+];
+
 /// Reads sources and puts definitions together with those that are built in. A built-in one is there if a
 /// source adds to it, if somebody refers to it, or if it is one of `roots`; a source that defines the name
 /// itself has its way.
@@ -248,6 +271,18 @@ pub fn read(
     roots: &[&str],
     findings: &mut Findings,
 ) -> Definitions {
+    read_below(&Root::here(), sources, built_in, roots, findings)
+}
+
+/// The same for an image's tree; the paths of the sources are those of this machine.
+pub fn read_below(
+    root: &Root,
+    sources: &[String],
+    built_in: Definitions,
+    roots: &[&str],
+    findings: &mut Findings,
+) -> Definitions {
+    findings.layer = root.is_layer();
     let mut definitions = Definitions::new();
     for source in sources {
         match servicedir::open(rustix::fs::CWD, source.as_str()).and_then(entries) {
@@ -258,6 +293,7 @@ pub fn read(
     add_built_in(&mut definitions, built_in, roots);
     for definition in definitions.values() {
         complete(definition, findings);
+        scripts::check(definition, root, findings);
     }
     definitions
 }
@@ -404,6 +440,9 @@ impl Reader<'_> {
                     Some(_) => {
                         "the line ends with a carriage return: save it with LF line ends, not CR LF".into()
                     }
+                    None if word.starts_with("\u{feff}".as_bytes()) => {
+                        "the file begins with a byte order mark: save it as UTF-8 without one".into()
+                    }
                     None => format!(
                         "invalid type {:?}: write oneshot, longrun or bundle, and nothing else",
                         String::from_utf8_lossy(word)
@@ -492,7 +531,17 @@ impl Reader<'_> {
             _ if SERVICE_FILES.contains(&name) || SERVICE_DIRS.contains(&name) => {
                 self.service_file(definition, name, kind);
             }
-            _ => {}
+            _ if OTHER_FILES.contains(&name) => {}
+            _ => self.unknown_file(name),
+        }
+    }
+
+    /// A file that nobody reads, with a name that is nearly one that is read.
+    fn unknown_file(&mut self, name: &str) {
+        let known = SERVICE_FILES.iter().chain(&SERVICE_DIRS).chain(&OTHER_FILES).copied();
+        if let Some(near) = nearest(name, 1, known) {
+            let path = self.file_path(name);
+            self.findings.warn(&path, None, format!("nobody reads this file: did you mean {near}?"));
         }
     }
 
@@ -583,13 +632,18 @@ impl Reader<'_> {
 fn complete(definition: &Definition, findings: &mut Findings) {
     let path = definition.path().to_owned();
     let Some(kind) = definition.kind else {
-        if definition.dirs.iter().any(|dir| findings.knows(&format!("{dir}/type"))) {
+        if definition.dirs.iter().any(|dir| findings.knows(dir) || findings.knows(&format!("{dir}/type"))) {
             return;
         }
         let text = "there is no file type in it: write oneshot, longrun or bundle into one";
         return findings.error(&path, None, text);
     };
     match kind {
+        Kind::Bundle if !definition.dependencies.is_empty() => {
+            let reference = &definition.dependencies[0];
+            let text = "dependencies of a bundle count for nothing: give them to the services in it";
+            findings.warn(&reference.path, reference.line, text);
+        }
         Kind::Bundle if !definition.has_contents => {
             findings.error(
                 &path,
@@ -611,25 +665,9 @@ fn complete(definition: &Definition, findings: &mut Findings) {
 
 fn complete_longrun(definition: &Definition, path: &str, findings: &mut Findings) {
     let file = |name: &str| definition.files.iter().find(|(file, _)| file == name).map(|(_, path)| path);
-    let Some(run) = file("run") else {
-        return findings.error(
-            path,
-            None,
-            "a longrun needs run: write a script that ends in the program to run",
-        );
-    };
-    for script in [Some(run), file("finish")].into_iter().flatten() {
-        if let Some(fault) = diagnose::script(rustix::fs::CWD, script, false) {
-            let remedy = match fault {
-                Fault::InterpreterMissing(_) => ": install it, or correct the first line",
-                Fault::InterpreterNotExecutable(_) => ": chmod +x it, or correct the first line",
-                Fault::Empty => ": write a script that ends in the program to run",
-                Fault::NotAFile => ": put a file in its place",
-                Fault::Missing => ": this link leads nowhere",
-                _ => "",
-            };
-            findings.error(script, Some(1), format!("{fault}{remedy}"));
-        }
+    if file("run").is_none() && !findings.knows(&format!("{path}/run")) {
+        let text = "a longrun needs run: write a script that ends in the program to run";
+        return findings.error(path, None, text);
     }
     let descriptor = |name: &str| {
         let path = file(name)?;

@@ -23,6 +23,10 @@ pub enum Fault {
     NoExec,
     /// It has no `#!` and is no program.
     NoInterpreter,
+    /// It begins with `#!`, and nothing follows.
+    NothingAfterHashbang,
+    /// It begins with a byte order mark, so not with `#!`.
+    ByteOrderMark,
     /// It is empty.
     Empty,
     /// Its first line ends with a carriage return.
@@ -47,6 +51,10 @@ impl std::fmt::Display for Fault {
                 write!(f, "its file system is mounted noexec (mount it without that: --tmpfs /run:exec)")
             }
             Fault::NoInterpreter => write!(f, "no interpreter: the first line must begin with #!"),
+            Fault::NothingAfterHashbang => write!(f, "the first line names no interpreter"),
+            Fault::ByteOrderMark => {
+                write!(f, "the file begins with a byte order mark (save it as UTF-8 without one)")
+            }
             Fault::Empty => write!(f, "the file is empty"),
             Fault::CarriageReturn => {
                 write!(f, "the first line ends with a carriage return (save it with LF line ends, not CR LF)")
@@ -114,25 +122,34 @@ pub fn first_line(head: &[u8]) -> Option<Fault> {
         Some(Fault::Empty)
     } else if head.starts_with(b"\x7fELF") {
         None
+    } else if head.starts_with("\u{feff}".as_bytes()) {
+        Some(Fault::ByteOrderMark)
     } else if !head.starts_with(b"#!") {
         Some(Fault::NoInterpreter)
     } else if line.ends_with(b"\r") {
         Some(Fault::CarriageReturn)
+    } else if interpreter(head).is_none() {
+        Some(Fault::NothingAfterHashbang)
     } else {
         None
     }
 }
 
+/// The words of a script's first line: the interpreter, and what it is told.
+pub fn first_words(head: &[u8]) -> Vec<String> {
+    let line = head.strip_prefix(b"#!").and_then(|line| line.split(|&b| b == b'\n').next());
+    let text = String::from_utf8_lossy(line.unwrap_or_default());
+    text.split_ascii_whitespace().map(str::to_owned).collect()
+}
+
 /// The interpreter that a script's first line names.
 pub fn interpreter(head: &[u8]) -> Option<String> {
-    let line = head.strip_prefix(b"#!")?.split(|&b| b == b'\n').next()?;
-    let text = String::from_utf8_lossy(line);
-    text.split_ascii_whitespace().next().map(str::to_owned)
+    first_words(head).into_iter().next()
 }
 
 /// The loader that a dynamic program asks for, if its first bytes tell where the name is: the second of the
 /// program headers, by all linkers' habit. (64 bits, little-endian; see elf(5).)
-fn loader(file: impl AsFd, head: &[u8]) -> Option<String> {
+pub fn loader(file: impl AsFd, head: &[u8]) -> Option<String> {
     const PT_INTERP: u64 = 3;
     let number = |bytes: &[u8], at: usize, length: usize| {
         let digits = bytes.get(at..at + length)?.iter().rev();
