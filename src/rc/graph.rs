@@ -293,6 +293,10 @@ impl<'a> Builder<'a> {
     }
 
     fn unknown(&self, reference: &Reference, findings: &mut Findings) {
+        if self.definitions.contains_key(&reference.name) {
+            // What it is could not be read; that has been said.
+            return;
+        }
         let known = self.definitions.keys().chain(self.pipelines.keys());
         let known = known.map(String::as_str).chain(["base", LAST]);
         let name = &reference.name;
@@ -539,6 +543,15 @@ pub(super) mod tests {
                 "src/web/databaes: there is no service named databaes: did you mean database?",
             ]
         );
+    }
+
+    #[test]
+    fn a_name_whose_type_could_not_be_read_is_not_unknown() {
+        let mut all = definitions(&["web longrun db", "db longrun", "user bundle db"]);
+        all.get_mut("db").unwrap().kind = None;
+        let mut findings = Findings::default();
+        Graph::build(&all, &mut findings);
+        assert_eq!(findings, Findings::default());
     }
 
     #[test]
