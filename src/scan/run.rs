@@ -21,12 +21,13 @@ use crate::process::{Pid, Signal, WaitStatus};
 use crate::servicedir;
 use crate::supervise::wire::{Finish, Request, SOCKET, batches};
 use crate::supervise::{self, Mode};
+use crate::sys::notice::{self, Notice};
 use crate::sys::signal::{self, Blocked, SignalFd};
 use crate::sys::spawn::{self, CArray, Spawn};
 use crate::sys::{Errno, clock, lock, process, socket, wait};
 use crate::time::Mono;
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{Mode as FileMode, OFlags, inotify};
+use rustix::fs::{Mode as FileMode, OFlags};
 use std::collections::VecDeque;
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
@@ -109,7 +110,8 @@ struct Scanner {
     _lock: OwnedFd,
     control: OwnedFd,
     signals: SignalFd,
-    watch: Option<OwnedFd>,
+    /// Without it, requests must do.
+    watch: Option<Notice>,
     above: Above,
     /// Ours, when nobody is above.
     keeper: Option<Keeper>,
@@ -180,7 +182,7 @@ impl Scanner {
             _lock: lock_file,
             control,
             signals,
-            watch: watch_directory(),
+            watch: Notice::of_current_directory(),
             above,
             keeper,
             child: None,
@@ -230,7 +232,7 @@ impl Scanner {
         fds.push(PollFd::from_borrowed_fd(self.control.as_fd(), readable));
         let link = if self.unsent.is_empty() { readable } else { readable | PollFlags::OUT };
         let optional = [
-            self.watch.as_ref().map(|fd| PollFd::new(fd, readable)),
+            self.watch.as_ref().and_then(Notice::descriptor).map(|fd| PollFd::from_borrowed_fd(fd, readable)),
             self.link.as_ref().map(|fd| PollFd::new(fd, link)),
             self.keeper.as_mut().map(|keeper| keeper.poll(now)),
             self.pipe_full.then(|| PollFd::new(&self.above.channel.writer, PollFlags::OUT)),
@@ -295,6 +297,8 @@ impl Scanner {
         while let Some(signal) = self.signals.next() {
             if signal == Signal::CHLD {
                 self.reap();
+            } else if signal == notice::SIGNAL {
+                self.on_change();
             } else if !self.run_script(signal) {
                 self.on_signal(signal);
             }
@@ -363,10 +367,7 @@ impl Scanner {
 
     /// Something changed in the scan directory. Its author may not be done.
     fn on_change(&mut self) {
-        if let Some(watch) = &self.watch {
-            let mut buf = [0u8; 4096];
-            while rustix::io::read(watch, &mut buf).is_ok_and(|n| n > 0) {}
-        }
+        self.watch.iter().for_each(Notice::drain);
         let now = clock::mono();
         let first = self.settles.map_or(now, |(_, first)| first);
         // A stream of changes must not put it off for ever.
@@ -653,6 +654,10 @@ impl Scanner {
     fn end(&mut self) -> u8 {
         let program = CString::new(format!("{DIR}/finish")).expect("no NUL in it");
         let argv = CArray::new(vec![program.clone()]);
+        // What is pending must not end us when it is let through.
+        self.watch = None;
+        signal::ignore(notice::SIGNAL);
+        signal::set_default(notice::SIGNAL);
         signal::unblock_all();
         if self.keeper.is_some() && !self.abandoned {
             let _ = rustix::fs::unlink(SOCKET);
@@ -683,18 +688,6 @@ fn open_control() -> Result<OwnedFd> {
     }
     let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     rustix::fs::open(CONTROL, flags, FileMode::empty()).unable(format_args!("open {CONTROL}"))
-}
-
-/// Watches the scan directory; without inotify, requests must do.
-fn watch_directory() -> Option<OwnedFd> {
-    let fd = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).ok()?;
-    let what = inotify::WatchFlags::CREATE
-        | inotify::WatchFlags::DELETE
-        | inotify::WatchFlags::MOVED_FROM
-        | inotify::WatchFlags::MOVED_TO
-        | inotify::WatchFlags::ONLYDIR;
-    inotify::add_watch(&fd, ".", what).ok()?;
-    Some(fd)
 }
 
 fn still_there(base: &OwnedFd, name: &str) -> Option<super::Identity> {

@@ -15,6 +15,7 @@ pub mod env;
 pub mod lock;
 pub mod map;
 mod musl;
+pub mod notice;
 pub mod process;
 pub mod regex;
 pub mod signal;

@@ -199,6 +199,26 @@ pub fn others() -> Vec<Pid> {
     all().filter(|pid| *pid != Pid::own()).filter(lives).collect()
 }
 
+/// Whether `/proc` shows no other process in our PID namespace. `None`: there is no `/proc`, or it is that of
+/// another namespace.
+pub fn alone() -> Option<bool> {
+    let own = rustix::fs::readlink("/proc/self", Vec::new()).ok()?;
+    if own.to_bytes() != Pid::own().to_string().as_bytes() {
+        return None;
+    }
+    let dir = open("/proc", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let mut space = [std::mem::MaybeUninit::uninit(); 4096];
+    let mut entries = rustix::fs::RawDir::new(&dir, &mut space);
+    while let Some(entry) = entries.next() {
+        let entry = entry.ok()?;
+        let name = entry.file_name().to_bytes();
+        if name.first().is_some_and(u8::is_ascii_digit) && name != own.to_bytes() {
+            return Some(false);
+        }
+    }
+    Some(true)
+}
+
 fn all() -> impl Iterator<Item = Pid> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?))
