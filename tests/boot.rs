@@ -249,19 +249,24 @@ fn the_exit_code_is_the_commands() {
         (&["/no/such/program"], 127, "init: fatal: unable to execute /no/such/program: no such file\n"),
         (&["/etc/passwd"], 126, "init: fatal: unable to execute /etc/passwd: not executable (chmod +x it)\n"),
         (&["/etc"], 126, "init: fatal: unable to execute /etc: not a regular file\n"),
-        (
-            &[
-                "sh",
-                "-c",
-                "echo 44 >/run/s6-linux-init-container-results/exitcode; exec /run/s6/basedir/bin/halt; sleep 99",
-            ],
-            0,
-            "",
-        ),
     ] {
         let Some(image) = Image::new() else { return };
         image.run(command).exits(code).says(said);
     }
+}
+
+#[test]
+fn the_exit_code_is_what_a_service_wrote_before_it_asked_for_the_end() {
+    // As finish scripts of many images do it; the command is told to end then, and dies of that.
+    for code in [0, 44] {
+        let Some(image) = Image::new() else { return };
+        let results = "/run/s6-linux-init-container-results/exitcode";
+        let finish = format!("echo {code} >{results}; exec /run/s6/basedir/bin/halt");
+        let image = image.longrun("web", "exit 4", &[]).script("web/finish", &finish);
+        image.run(&["sleep", "1000"]).exits(code).says("stopping: halt, called by ");
+    }
+    let halt = Image::new().unwrap().run(&["sh", "-c", "/run/s6/basedir/bin/halt; exec sleep 1000"]);
+    halt.exits(143).says("init: info: stopping: halt, called by sh (pid ");
 }
 
 #[test]

@@ -87,6 +87,10 @@ struct Init {
     exiting: bool,
     /// Some service did not stop as it was told.
     services_failed: bool,
+    /// When the file of the exit code was made: what nobody else has written bears it.
+    exit_code_stamp: place::Stamp,
+    /// Nobody is left.
+    alone: bool,
     told: Told,
 }
 
@@ -140,6 +144,8 @@ impl Init {
             pipe_full: false,
             exiting: false,
             services_failed: false,
+            exit_code_stamp: place::exit_code_stamp(),
+            alone: false,
             told: Told::new(verbosity),
         };
         init.start_scanner(true);
@@ -333,15 +339,21 @@ impl Init {
 
     /// At the end: whether anybody is left.
     fn look_for_the_end(&mut self) {
-        if self.waits_for_the_end() {
-            let nobody = match Pid::own().raw() {
-                1 => !signal::anyone_left(),
+        if self.waits_for_the_end() && self.alone() {
+            self.feed(Event::NothingLeft);
+        }
+    }
+
+    /// Whether nobody is left of those whom we would tell to end. To try a signal, as pid 1, makes the
+    /// kernel go through all processes of the machine; /proc knows it for our namespace. What was seen once,
+    /// at the very end, is not asked again.
+    fn alone(&mut self) -> bool {
+        self.alone = self.alone
+            || match Pid::own().raw() {
+                1 => !wait::have_children() && process::alone().unwrap_or_else(|| !signal::anyone_left()),
                 _ => !wait::have_children(),
             };
-            if nobody {
-                self.feed(Event::NothingLeft);
-            }
-        }
+        self.alone
     }
 
     // ------------------------------------------------------------------------------------ what is done
@@ -372,7 +384,8 @@ impl Init {
                 Action::StopServices(until) => self.stop_services(until),
                 Action::StopScanner => self.signal_scanner(Signal::TERM),
                 Action::SignalAll(signal) => self.signal_all(signal),
-                Action::WriteExitCode(code) => {
+                Action::ProposeExitCode(_) if place::exit_code_stamp() != self.exit_code_stamp => {}
+                Action::WriteExitCode(code) | Action::ProposeExitCode(code) => {
                     if let Err(e) = place::set_exit_code(code) {
                         diag::warn(e);
                     }
@@ -528,12 +541,12 @@ impl Init {
     }
 
     /// As pid 1 everybody; else only our own descendants, of whom the orphans are our children.
-    fn signal_all(&self, signal: Signal) {
-        if Pid::own().raw() == 1 {
-            let _ = signal::send(Target::Everyone, signal);
+    fn signal_all(&mut self, signal: Signal) {
+        if self.alone() {
             return;
         }
-        if !wait::have_children() {
+        if Pid::own().raw() == 1 {
+            let _ = signal::send(Target::Everyone, signal);
             return;
         }
         for pid in process::descendants(Pid::own()) {

@@ -146,6 +146,8 @@ pub enum Action {
     SignalAll(Signal),
     /// Write the code with which the container shall exit.
     WriteExitCode(u8),
+    /// Write it unless somebody else has written one.
+    ProposeExitCode(u8),
     /// Say that something took too long.
     SayLate(Stage),
     /// Say that it stops now, and why.
@@ -262,7 +264,12 @@ impl Container {
 
     fn on_command_ended(&mut self, now: Mono, status: WaitStatus, phase: Phase, todo: &mut Vec<Action>) {
         self.command_runs = false;
-        todo.push(Action::WriteExitCode(status.shell_code()));
+        let code = status.shell_code();
+        // Once it was told to end, how it did so counts less than what a service says of the whole.
+        todo.push(match phase {
+            Phase::Ending { .. } => Action::ProposeExitCode(code),
+            Phase::Booting | Phase::Running | Phase::Over => Action::WriteExitCode(code),
+        });
         match phase {
             Phase::Running => {
                 todo.push(Action::SayStopping(Why::Command(status)));
@@ -381,7 +388,7 @@ mod tests {
         assert_eq!(todo[1..], [Action::SignalCommand(Signal::TERM), Action::SignalCommand(Signal::CONT)]);
         assert_eq!(c.on(at(1001), Event::StopAsked), []);
         let todo = c.on(at(1500), Event::CommandEnded(exited(3)));
-        assert_eq!(todo, [Action::WriteExitCode(3), Action::StopServices(at(8000))]);
+        assert_eq!(todo, [Action::ProposeExitCode(3), Action::StopServices(at(8000))]);
     }
 
     #[test]

@@ -155,6 +155,16 @@ fn parse_exit_code(bytes: &[u8]) -> u8 {
     }
 }
 
+/// Which writing of the exit code file is the last one: file and time, to the nanosecond as far as the kernel
+/// counts them.
+pub type Stamp = Option<(u64, i64, u64)>;
+
+/// The stamp of the exit code file as it is now.
+pub fn exit_code_stamp() -> Stamp {
+    let st = rustix::fs::stat(EXIT_CODE).ok()?;
+    Some((st.st_ino as u64, st.st_mtime as i64, st.st_mtime_nsec as u64))
+}
+
 /// Writes the exit code file.
 pub fn set_exit_code(code: u8) -> Result<()> {
     write(EXIT_CODE, &format!("{code}\n"))
