@@ -4,7 +4,7 @@ use lexopt::prelude::*;
 use perennial::cli;
 use perennial::diag::{self, Result, Unable};
 use perennial::supervise::{LISTEN_FD, Mode, run};
-use perennial::sys::{signal, spawn};
+use perennial::sys::{process, signal, spawn};
 use std::process::ExitCode;
 
 const USAGE: &str = "supervise servicedir";
@@ -31,6 +31,8 @@ pub fn supervise(mut parser: lexopt::Parser) -> Result<u8> {
     spawn::reserve_window().unable("set up descriptors")?;
     rustix::process::chdir(&*dir).unable(format_args!("chdir to {dir}"))?;
     if many {
+        // As the first one looks, which svscan forked.
+        process::set_title("supervise", &["supervise", "--listen", "."]);
         return run(Mode::Many(listener), blocked);
     }
     diag::set_program(format!("supervise {dir}"));

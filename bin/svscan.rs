@@ -3,7 +3,7 @@
 use lexopt::prelude::*;
 use perennial::diag::{Result, Unable};
 use perennial::scan::run::{Above, Options, run};
-use perennial::sys::{signal, spawn};
+use perennial::sys::{process, signal, spawn};
 use perennial::{cli, diag};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -57,6 +57,10 @@ pub fn svscan(mut parser: lexopt::Parser) -> Result<u8> {
     }
     spawn::reserve_window().unable("set up descriptors")?;
     let dir = dir.unwrap_or_else(|| ".".to_owned());
+    if above {
+        // As the first one looks, which init forked.
+        process::set_title("svscan", &["svscan", &dir]);
+    }
     rustix::process::chdir(&*dir).unable(format_args!("chdir to {dir}"))?;
     run(options, blocked)
 }

@@ -48,6 +48,32 @@ fn built_in_services_that_somebody_adds_to_are_shown() {
     container.stop().exits(0);
 }
 
+#[test]
+fn whoever_takes_the_place_of_the_killed_looks_the_same() {
+    let Some(image) = Image::new() else { return };
+    let container = image.longrun("web", SLEEP, &[]).boot(&[]);
+    container.wait_for("1 service up in ");
+    let look =
+        || container.shows("ps -e -o pid,comm,args | grep -E '(svscan|supervise)( |$)' | grep -v grep");
+    let pids = |text: &str| -> Vec<String> {
+        text.lines().map(|line| line.split_whitespace().next().unwrap().to_owned()).collect()
+    };
+    let names = |text: &str| -> Vec<String> {
+        text.lines().map(|line| line.split_whitespace().skip(1).collect::<Vec<_>>().join(" ")).collect()
+    };
+    let first = look();
+    assert_eq!(names(&first), ["svscan svscan /run/service", "supervise supervise --listen ."]);
+    container.inside(&format!("kill -9 {}", pids(&first).join(" ")));
+    container.wait_until("both are there again", || {
+        let now = look();
+        let mut names = (names(&now), names(&first));
+        names.0.sort();
+        names.1.sort();
+        names.0 == names.1 && pids(&now).iter().all(|pid| !pids(&first).contains(pid))
+    });
+    container.stop().exits(0);
+}
+
 // ---------------------------------------------------------------------------------------- why it stops
 
 #[test]
