@@ -122,8 +122,8 @@ runs() {
 
 show_dependencies() {
     heading "Who needs whom"
-    run "rc graph user"
-    run "rc status user"
+    run "rc graph"
+    run "rc status"
 }
 
 show_status() {
