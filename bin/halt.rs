@@ -3,11 +3,16 @@
 use lexopt::prelude::*;
 use perennial::cli;
 use perennial::diag::{Error, Result, Unable, code};
-use perennial::init::place::CONTROL;
+use perennial::init::place::{CONTROL, SCANDIR};
+use perennial::rc::engine::restart_nothing;
 use rustix::fs::{Mode, OFlags, open};
 use std::process::ExitCode;
+use std::time::Duration;
 
 const USAGE: &str = "halt | poweroff | reboot | shutdown [ -hpr ] [ now ]";
+
+/// A supervisor answers in microseconds.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The program.
 pub fn main() -> ExitCode {
@@ -32,6 +37,9 @@ pub fn halt(mut parser: lexopt::Parser) -> Result<u8> {
         .map_err(|e| Error::unable(format_args!("talk to init ({CONTROL})"), e).with_code(code::USAGE))?;
     let request = format!("{letter}{}\n", caller());
     rustix::io::write(&control, request.as_bytes()).unable(format_args!("write to {CONTROL}"))?;
+    // A finish script that calls us ends with us, and its service would be started again before init gets to
+    // it. Where there is no supervisor, or none that answers, that cannot happen or must be.
+    let _ = restart_nothing(SCANDIR, PATIENCE);
     Ok(code::OK)
 }
 

@@ -399,3 +399,22 @@ S6_RUNTIME_PROFILE=night rc check
          0 longruns, 4 oneshots, 4 bundles: 0 errors, 0 warnings\n",
     );
 }
+
+#[test]
+fn a_finish_script_ends_the_container_with_the_code_of_its_service() {
+    let script = r#"
+definition web longrun
+script src/web/run 'echo started >>/run/t/starts; sleep 1.2; eval "$(cat /run/t/end)"'
+script src/web/finish 'test "$1" = 256 && code=$((128 + $2)) || code=$1' \
+    'echo "$code" >/run/s6-linux-init-container-results/exitcode' 'exec /run/s6/basedir/bin/halt'
+# It is stopped before web, and that takes its time.
+definition slow longrun; touch src/slow/dependencies.d/web
+script src/slow/run 'trap "sleep 0.3; exit 0" TERM; while :; do sleep 0.1; done'
+for end in 'exit 7' 'kill -9 $$'; do
+    echo "$end" >end; : >starts
+    code=0; S6_VERBOSITY=1 init -d src || code=$?
+    echo "$code $(wc -l <starts)"
+done
+"#;
+    prints(script, "7 1\n137 1\n");
+}

@@ -160,6 +160,7 @@ impl Boot {
         let Ok(live) = Live::open(place::LIVE) else { return Ok(code::OK) };
         let _lock = live.lock(Busy::Interrupt)?;
         let mut engine = Engine::new(&live)?;
+        engine.restart_nothing()?;
         let up = |i: &Index| engine.states()[*i] != Standing::Down;
         let selection: BTreeSet<Index> = (0..live.graph.services.len()).filter(up).collect();
         let options = Options { deadline: Some(deadline), even_essential: true, ..Options::default() };

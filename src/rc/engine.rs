@@ -156,6 +156,11 @@ impl<'a> Engine<'a> {
         Ok(())
     }
 
+    /// Everything is about to be taken down: what dies meanwhile is not started again.
+    pub fn restart_nothing(&mut self) -> Result<()> {
+        self.send(&Request::NoRestarts)
+    }
+
     /// Sends a request, to the supervisor's successor if it has died.
     fn send(&mut self, request: &Request) -> Result<()> {
         if send(&self.socket, request).is_ok() {
@@ -391,6 +396,17 @@ fn connect(scandir: &str) -> Result<OwnedFd> {
             e => Err(e),
         })
         .unable(format_args!("connect to {path} (is svscan running there?)"))
+}
+
+/// Tells the supervisor of `scandir` that everything is about to be taken down, and waits, for `patience` at
+/// most, until it has heard it.
+pub fn restart_nothing(scandir: &str, patience: Duration) -> Result<()> {
+    let socket = connect(scandir)?;
+    let limit = Some(clock::mono().after(patience));
+    let sent = send(&socket, &Request::NoRestarts).and_then(|()| send(&socket, &Request::States));
+    sent.unable("talk to the supervisor")?;
+    while receive(&socket, limit).unable("hear from the supervisor")? != Some(Reply::StatesEnd) {}
+    Ok(())
 }
 
 /// Sends a request; while the supervisor is slow to read, waits.

@@ -46,6 +46,8 @@ pub enum Request {
     Check,
     /// End the supervision of what is gone from the directory; with `true` of loggers as of services.
     Prune(bool),
+    /// Everything is about to end: what dies from here on is not started again by itself.
+    NoRestarts,
     /// End all supervision.
     Finish(Finish),
     /// Run a script of the oneshot whose directory is `path`, and say when that is done.
@@ -136,6 +138,7 @@ impl Request {
             Request::Gone(names) => texts(b'-', names),
             Request::Check => vec![b'!'],
             Request::Prune(all) => vec![if *all { b'N' } else { b'n' }],
+            Request::NoRestarts => vec![b'0'],
             Request::Finish(how) => vec![match how {
                 Finish::Stop => b't',
                 Finish::StopAll => b'q',
@@ -167,6 +170,7 @@ impl Request {
             b'!' => Request::Check,
             b'n' => Request::Prune(false),
             b'N' => Request::Prune(true),
+            b'0' => Request::NoRestarts,
             b't' => Request::Finish(Finish::Stop),
             b'q' => Request::Finish(Finish::StopAll),
             b'b' => Request::Finish(Finish::Abandon),
@@ -298,6 +302,7 @@ mod tests {
             Request::Check,
             Request::Prune(true),
             Request::Prune(false),
+            Request::NoRestarts,
             Request::Finish(Finish::Stop),
             Request::Finish(Finish::StopAll),
             Request::Finish(Finish::Abandon),

@@ -175,6 +175,8 @@ struct Host {
     deferred: Vec<Deferred>,
     single: bool,
     finishing: Option<Finish>,
+    /// What dies is started again.
+    restarts: bool,
 }
 
 /// Runs until there is nothing left to supervise; returns the exit code.
@@ -230,6 +232,7 @@ impl Host {
             deferred: Vec::new(),
             single,
             finishing: None,
+            restarts: true,
         };
         host.watch(host.signals.as_fd(), Token::Signals).unable("watch signals")?;
         if let Some(clock) = &host.clock_watch {

@@ -6,6 +6,7 @@ use super::{Goal, Host, Id, Token, launch};
 use crate::diag;
 use crate::diag::{Error, code};
 use crate::process::{Pid, Signal, WaitStatus};
+use crate::servicedir::control::Command;
 use crate::supervise::machine::{Event, Job, To, Todo};
 use crate::supervise::oneshot;
 use crate::supervise::oneshot::Script;
@@ -25,8 +26,13 @@ impl Host {
         }
         // Closing the pidfd, of which there is no copy, takes it out of the epoll set.
         service.adopted = None;
-        match service.body {
-            Body::Longrun(_) => self.feed(id, Event::Died(status)),
+        match &service.body {
+            Body::Longrun(longrun) => {
+                if longrun.machine.status().want_up && !self.restarts {
+                    self.feed(id, Event::Command(Command::OnceAtMost));
+                }
+                self.feed(id, Event::Died(status));
+            }
             Body::Oneshot(_) => self.feed_oneshot(id, oneshot::Event::Died(status)),
         }
     }

@@ -102,6 +102,7 @@ impl Host {
             }
             Request::Check => self.check_everything(),
             Request::Prune(all) => self.leave_unlisted(all),
+            Request::NoRestarts => self.restart_nothing(),
             Request::Finish(how) => self.finish(how),
             Request::Ask { tag, script, limit, path } => {
                 let goal = Goal { link, tag, up: script == Script::Up };
@@ -222,6 +223,18 @@ impl Host {
                     self.feed_oneshot(id, oneshot::Event::Cancel);
                 }
                 Body::Oneshot(_) => self.let_go(id),
+            }
+        }
+    }
+
+    /// A stop of everything has begun. It comes to each service in its turn; until then one that has died, or
+    /// dies, must not be started once more only to be stopped: its end is the one that counts.
+    pub(super) fn restart_nothing(&mut self) {
+        self.restarts = false;
+        let waits = |s: &Service| matches!(&s.body, Body::Longrun(l) if !l.machine.status().is_up() && l.machine.status().want_up);
+        for id in self.ids() {
+            if self.service(id).is_some_and(waits) {
+                self.feed(id, Event::Command(Command::OnceAtMost));
             }
         }
     }
