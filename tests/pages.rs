@@ -418,3 +418,29 @@ done
 "#;
     prints(script, "7 1\n137 1\n");
 }
+
+// ------------------------------------------------------------------------------------------------ copies
+
+#[test]
+fn a_copy_of_a_supervised_directory_is_another_service() {
+    let script = r#"
+script a/run 'cd /; exec sleep 1000'
+supervise a & up a >/dev/null
+cp -a a b; supervise b & up b >/dev/null
+script scan/x/run 'cd /; exec sleep 1000'
+svscan scan & svscan=$!
+up scan/x >/dev/null
+cp -a scan other; svscan other & until_ svscanctl other; up other/x >/dev/null
+cp -a scan/x scan/.y; mv scan/.y scan/y
+until_ svok scan/y; up scan/y >/dev/null
+# Once it is adopted it is no supervisor's child any more.
+for pid in $(the supervise); do
+    [ "$(cut -d' ' -f4 "/proc/$pid/stat")" != $svscan ] || kill -9 "$pid"
+done
+until_ grep -q adopted=1 scan/x/supervise/state
+cp -a scan/x scan/.z; mv scan/.z scan/z
+until_ svok scan/z; up scan/z >/dev/null
+for service in a b scan/x scan/y scan/z other/x; do svstat -p $service; done | sort | uniq | wc -l
+"#;
+    prints(script, "6\n");
+}

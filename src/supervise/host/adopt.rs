@@ -257,6 +257,10 @@ impl Host {
         }
         let now = clock::now();
         let running = if new { None } else { running_by_status(&dir, now) };
+        // A copy of the directory of a service that was adopted: the process is no supervisor's child.
+        let is_free =
+            |machine: &Machine| machine.process().is_none_or(|(p, _)| !self.by_pid.contains_key(&p));
+        let running = running.filter(|(machine, _)| is_free(machine));
         use crate::diag::Unable;
         let slot = self.journal.take(identity, name).unable("extend the journal")?;
         let machine = running.as_ref().map_or_else(Machine::new, |(machine, _)| *machine);
@@ -295,7 +299,7 @@ fn running_by_status(dir: &OwnedFd, now: Now) -> Option<(Machine, Option<OwnedFd
 /// service's directory says.
 fn has_supervisor(parent: i32) -> bool {
     let name = servicedir::read_file(rustix::fs::CWD, format!("/proc/{parent}/comm")).unwrap_or_default();
-    matches!(&name[..], b"supervise\n" | b"s6-supervise\n")
+    matches!(&name[..], b"supervise\n" | b"perennial\n" | b"s6-supervise\n")
 }
 
 impl Longrun {
