@@ -444,3 +444,23 @@ for service in a b scan/x scan/y scan/z other/x; do svstat -p $service; done | s
 "#;
     prints(script, "6\n");
 }
+
+// ------------------------------------------------------------------------------------------------ the pages
+
+#[test]
+fn every_page_that_another_refers_to_is_there() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("man");
+    let pages = std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path());
+    for page in pages {
+        let text = std::fs::read_to_string(&page).unwrap();
+        let references = text.lines().filter_map(|line| line.split_once("Xr ")).map(|(_, rest)| rest);
+        for reference in references {
+            let mut words = reference.split(' ');
+            let (Some(name), Some(section)) = (words.next(), words.next()) else { continue };
+            // Sections 1 to 3 are the system's.
+            let ours = section.starts_with(['5', '7', '8']);
+            let file = dir.join(format!("{name}.{section}"));
+            assert!(!ours || file.exists(), "{}: there is no {name}({section})", page.display());
+        }
+    }
+}
