@@ -445,6 +445,8 @@ fn two_supervisors(w: &World) {
         let status = fs::read("a/supervise/status").unwrap();
         (journal, status, a.state())
     };
+    // Who hears an event hears it before the supervisor has crossed it out of its memory.
+    until_eq(Some("S".to_owned()), || stat(first.pid(), 3));
     let before = memory();
     for _ in 0..3 {
         let ran = w.start_daemon("supervise", &["a"]).end();
