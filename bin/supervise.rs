@@ -3,7 +3,8 @@
 use lexopt::prelude::*;
 use perennial::cli;
 use perennial::diag::{self, Result, Unable};
-use perennial::supervise::{LISTEN_FD, Mode, run};
+use perennial::scan::run::upgrade::PROBE_ANSWER;
+use perennial::supervise::{LISTEN_FD, LOCK_FD, Mode, run};
 use perennial::sys::{process, signal, spawn};
 use std::process::ExitCode;
 
@@ -14,12 +15,14 @@ pub fn main() -> ExitCode {
     cli::main("supervise", supervise)
 }
 
-/// Its options. `--listen` is svscan's: descriptor 3 is a listening socket, the directory a scan directory.
+/// Its options. `--listen` is svscan's: descriptor 3 is a listening socket, the directory a scan directory;
+/// descriptor 4, after an upgrade, its lock. `--probe`: is this a supervisor?
 pub fn supervise(mut parser: lexopt::Parser) -> Result<u8> {
     let (mut dir, mut many) = (None, false);
     while let Some(arg) = parser.next()? {
         match arg {
             Long("listen") => many = true,
+            Long("probe") => return Ok(PROBE_ANSWER),
             Short('h') | Long("help") => return cli::help(USAGE),
             Value(value) if dir.is_none() => dir = Some(value.string()?),
             _ => return Err(cli::usage(USAGE)),
@@ -27,13 +30,13 @@ pub fn supervise(mut parser: lexopt::Parser) -> Result<u8> {
     }
     let dir = dir.ok_or_else(|| cli::usage(USAGE))?;
     let blocked = signal::block_all();
-    let listener = if many { spawn::above_window(LISTEN_FD) } else { None };
+    let [listener, lock] = [LISTEN_FD, LOCK_FD].map(|n| spawn::above_window(n).filter(|_| many));
     spawn::reserve_window().unable("set up descriptors")?;
     rustix::process::chdir(&*dir).unable(format_args!("chdir to {dir}"))?;
     if many {
         // As the first one looks, which svscan forked.
         process::set_title("supervise", &["supervise", "--listen", "."]);
-        return run(Mode::Many(listener), blocked);
+        return run(Mode::Many { listener, lock }, blocked);
     }
     diag::set_program(format!("supervise {dir}"));
     run(Mode::One(dir), blocked)

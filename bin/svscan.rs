@@ -2,6 +2,8 @@
 
 use lexopt::prelude::*;
 use perennial::diag::{Result, Unable};
+use perennial::process::Pid;
+use perennial::scan::run::upgrade::{Again, PROBE_ANSWER};
 use perennial::scan::run::{Above, Options, run};
 use perennial::sys::{process, signal, spawn};
 use perennial::{cli, diag};
@@ -16,10 +18,12 @@ pub fn main() -> ExitCode {
     cli::main("svscan", svscan)
 }
 
-/// Its options. `--above` is init's: descriptors 3 to 6 are what must outlive a scanner.
+/// Its options. `--above` is init's: descriptors 3 to 6 are what must outlive a scanner. `--again` and
+/// `--child` are its predecessor's, which became this one. `--probe`: is this a scanner?
 pub fn svscan(mut parser: lexopt::Parser) -> Result<u8> {
     let mut options = Options::default();
     let (mut dir, mut notify, mut above) = (None, None, false);
+    let (mut again, mut child) = (None, None);
     while let Some(arg) = parser.next()? {
         match arg {
             Short('C') | Long("services-max") => {
@@ -39,6 +43,9 @@ pub fn svscan(mut parser: lexopt::Parser) -> Result<u8> {
                 notify = Some(cli::number::<i32>("-d", &parser.value()?, 3, 1 << 20)?);
             }
             Long("above") => above = true,
+            Long("again") => again = Some(parser.value()?.string()?),
+            Long("child") => child = Pid::from_raw(cli::number("--child", &parser.value()?, 1, 1 << 30)?),
+            Long("probe") => return Ok(PROBE_ANSWER),
             Short('h') | Long("help") => return cli::help(USAGE),
             Value(value) if dir.is_none() => dir = Some(value.string()?),
             _ => return Err(cli::usage(USAGE)),
@@ -54,6 +61,12 @@ pub fn svscan(mut parser: lexopt::Parser) -> Result<u8> {
     if above {
         let fds = (Above::FIRST_FD..Above::FIRST_FD + 4).filter_map(spawn::above_window).collect();
         options.above = Above::from_fds(fds);
+    }
+    if let Some(letters) = again {
+        let (above, mut again) = Again::take(&letters)
+            .ok_or_else(|| diag::Error::usage("invalid value for --again: a descriptor is missing"))?;
+        again.child = child;
+        (options.above, options.again) = (Some(above), Some(again));
     }
     spawn::reserve_window().unable("set up descriptors")?;
     let dir = dir.unwrap_or_else(|| ".".to_owned());

@@ -3,10 +3,10 @@
 use lexopt::prelude::*;
 use perennial::cli;
 use perennial::diag::{Error, Result, code};
-use perennial::scan::client::{COMMANDS, ScanDir};
+use perennial::scan::client::{COMMANDS, ScanDir, UPGRADE};
 use std::process::ExitCode;
 
-const USAGE: &str = "svscanctl [ -zabhitqnN ] scandir";
+const USAGE: &str = "svscanctl [ -zabhitqnN ] [ --upgrade ] scandir";
 
 /// Commands are sent in one write; no more than the scanner reads at once.
 const MOST_LETTERS: usize = 64;
@@ -24,6 +24,7 @@ pub fn svscanctl(mut parser: lexopt::Parser) -> Result<u8> {
             Short(letter) if letter.is_ascii() && COMMANDS.contains(&(letter as u8)) => {
                 letters.push(letter as u8);
             }
+            Long("upgrade") => letters.push(UPGRADE),
             Long("help") => return cli::help(USAGE),
             Value(value) if dir.is_none() => dir = Some(value.string()?),
             _ => return Err(cli::usage(USAGE)),

@@ -19,7 +19,7 @@ use crate::process::{Pid, Signal, WaitStatus};
 use crate::rc::scripts::search_path;
 use crate::report::took;
 use crate::scan::reaper::{self, Channel, Keeper};
-use crate::scan::run::{Above, Options as ScanOptions};
+use crate::scan::run::{Above, HOPELESS, Options as ScanOptions};
 use crate::servicedir::diagnose;
 use crate::supervise::wire::{Finish, SOCKET};
 use crate::sys::signal::{self, Blocked, SignalFd, Target};
@@ -401,7 +401,11 @@ impl Init {
         self.scanner_at = None;
         self.scanner_started = clock::mono();
         let to_end = self.container.awaits_scanner();
-        let executed = if first || to_end { None } else { self.execute_scanner() };
+        let hopeless = self.short_lives >= HOPELESS;
+        if hopeless && !to_end {
+            diag::warn("the svscan on disk does not stay up: starting the one that we are instead");
+        }
+        let executed = if first || to_end || hopeless { None } else { self.execute_scanner() };
         let started = match executed {
             Some(pid) => Ok(pid),
             None => self.fork_scanner(to_end.then_some(Finish::Stop)),

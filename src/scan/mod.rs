@@ -29,6 +29,12 @@ impl Identity {
         Ok(Identity { device: st.st_dev, inode: st.st_ino })
     }
 
+    /// Of the file that has this name now.
+    pub fn at(path: &str) -> Result<Identity, Errno> {
+        let st = rustix::fs::stat(path)?;
+        Ok(Identity { device: st.st_dev, inode: st.st_ino })
+    }
+
     /// As bytes, for messages on this machine.
     pub fn to_bytes(self) -> [u8; 16] {
         let mut out = [0; 16];

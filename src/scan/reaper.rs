@@ -127,6 +127,11 @@ impl Keeper {
         }
     }
 
+    /// Where messages arrive.
+    pub fn socket(&self) -> &OwnedFd {
+        &self.socket
+    }
+
     /// How many are held.
     pub fn len(&self) -> usize {
         self.held.len()

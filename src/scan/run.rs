@@ -14,8 +14,11 @@
 //! It is the same executable, so there is nothing to execute. Its successors are executed from the file
 //! system, so that an upgrade is one `kill`; if the file is gone, a fork must do.
 
+pub mod upgrade;
+
+use self::upgrade::{Again, Probe};
 use super::reaper::{self, Channel, Keeper};
-use super::{Limits, Listing, Skipped, changes, list, loggers_first};
+use super::{Limits, Listing, Skipped, changes, client, list, loggers_first};
 use crate::diag::{self, Error, Result, Unable, code};
 use crate::process::{Pid, Signal, WaitStatus};
 use crate::servicedir;
@@ -39,6 +42,9 @@ const CONTROL: &str = ".s6-svscan/control";
 
 /// Held by the supervisor for as long as it lives.
 pub const SUPERVISE_LOCK: &str = ".s6-svscan/supervise-lock";
+
+/// An executable whose process has died at once so often is not executed any more: a fork must do.
+pub const HOPELESS: u32 = 3;
 
 /// After something appeared in the scan directory we wait this long for its author to finish writing it.
 const SETTLE: Duration = Duration::from_millis(100);
@@ -77,10 +83,21 @@ pub struct Options {
     pub rescan: Option<Duration>,
     /// `-d`: say that commands are taken.
     pub notify: Option<OwnedFd>,
-    /// What init gave.
+    /// What init gave, or our predecessor.
     pub above: Option<Above>,
     /// Supervision is ending: it takes the place of a scanner that was killed while it ended it.
     pub ending: Option<Finish>,
+    /// What our predecessor gave: we are an upgrade of it.
+    pub again: Option<Again>,
+}
+
+impl Options {
+    /// The same as words of the command line, as far as they hold for a successor too.
+    fn words(&self) -> Vec<String> {
+        let Limits { services, name } = self.limits;
+        let rescan = self.rescan.map_or(0, |pause| pause.as_millis());
+        vec![format!("-C{services}"), format!("-L{name}"), format!("-t{rescan}")]
+    }
 }
 
 impl Default for Options {
@@ -91,6 +108,7 @@ impl Default for Options {
             notify: None,
             above: None,
             ending: None,
+            again: None,
         }
     }
 }
@@ -107,7 +125,7 @@ struct Scanner {
     blocked: Blocked,
     options: Options,
     base: OwnedFd,
-    _lock: OwnedFd,
+    lock: OwnedFd,
     control: OwnedFd,
     signals: SignalFd,
     /// Without it, requests must do.
@@ -117,6 +135,12 @@ struct Scanner {
     keeper: Option<Keeper>,
     /// The supervisor, if it is our child.
     child: Option<Pid>,
+    /// We are what our predecessor became: the supervisor is to follow.
+    upgraded: bool,
+    /// The supervisor was asked to follow: it closes its connections without dying.
+    upgrading: bool,
+    /// A new version is being tried.
+    probe: Option<Probe>,
     /// Our connection to it.
     link: Option<OwnedFd>,
     /// What it was too slow to read.
@@ -153,17 +177,20 @@ impl Scanner {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(e) => return Err(Error::unable(format_args!("make {DIR}"), e)),
         }
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let lock_file = rustix::fs::open(format!("{DIR}/lock"), flags, FileMode::from_raw_mode(0o600))
-            .unable(format_args!("open {DIR}/lock"))?;
-        if !lock::try_lock(&lock_file).unable(format_args!("lock {DIR}/lock"))? {
-            return Err(Error::usage(format!("unable to lock {DIR}/lock: another svscan is at work")));
-        }
-        let control = open_control()?;
+        let upgraded = options.again.is_some();
+        let mut again = options.again.take().unwrap_or_default();
+        let lock_file = match again.lock_of() {
+            Some(held) => held,
+            None => lock_scan_directory()?,
+        };
+        let control = match again.control_of() {
+            Some(control) => control,
+            None => open_control()?,
+        };
         wait::become_subreaper().unable("become a subreaper")?;
         process::raise_nofile();
         let (above, keeper) = match options.above.take() {
-            Some(above) => (above, None),
+            Some(above) => (above, again.keeper.take().map(Keeper::new)),
             None => {
                 let (up, down) = socket::pair().unable("make a socket pair")?;
                 let channel = Channel::new().unable("make a pipe")?;
@@ -179,13 +206,16 @@ impl Scanner {
             ending: options.ending,
             options,
             base,
-            _lock: lock_file,
+            lock: lock_file,
             control,
             signals,
             watch: Notice::of_current_directory(),
             above,
             keeper,
-            child: None,
+            child: again.child,
+            upgraded,
+            upgrading: false,
+            probe: None,
             link: None,
             unsent: VecDeque::new(),
             started: None,
@@ -207,6 +237,9 @@ impl Scanner {
     fn serve(&mut self) {
         self.start_supervisor();
         self.scan(false);
+        if std::mem::take(&mut self.upgraded) {
+            self.upgrade_supervisor();
+        }
         if let Some(fd) = self.options.notify.take() {
             let _ = rustix::io::write(&fd, b"\n");
         }
@@ -219,7 +252,8 @@ impl Scanner {
         let settles = self.settles.map(|(at, _)| at);
         let keeper_rested = self.keeper.as_ref().and_then(Keeper::deadline);
         let verify = self.verify.map(|(at, _)| at);
-        let deadlines = [self.scan_at, self.start_at, settles, verify, keeper_rested];
+        let probe = self.probe_deadline();
+        let deadlines = [self.scan_at, self.start_at, settles, verify, keeper_rested, probe];
         let deadline = deadlines.into_iter().flatten().min();
         let now = clock::mono();
         let timeout = deadline.map(|at| {
@@ -285,6 +319,7 @@ impl Scanner {
         if self.scan_at.is_some_and(|at| at <= now) {
             self.scan(false);
         }
+        self.check_probe(now);
         if self.settles.is_some_and(|(at, _)| at <= now) {
             self.settles = None;
             self.scan(true);
@@ -351,7 +386,7 @@ impl Scanner {
         let mut buf = [0u8; 64];
         let Ok(n) = rustix::io::read(&self.control, &mut buf) else { return };
         for byte in &buf[..n] {
-            match byte {
+            match *byte {
                 b'z' => self.reap(),
                 b'a' => self.scan(false),
                 b'b' => self.on_signal(Signal::ABRT),
@@ -360,7 +395,8 @@ impl Scanner {
                 b'q' => self.finish(Finish::StopAll),
                 b'n' => self.tell_supervisor(&Request::Prune(false)),
                 b'N' => self.tell_supervisor(&Request::Prune(true)),
-                _ => diag::warn(format_args!("unknown command {:?} in {CONTROL}", *byte as char)),
+                client::UPGRADE => self.upgrade(),
+                byte => diag::warn(format_args!("unknown command {:?} in {CONTROL}", byte as char)),
             }
         }
     }
@@ -469,6 +505,7 @@ impl Scanner {
     // ------------------------------------------------------------------------------------ the supervisor
 
     fn start_supervisor(&mut self) {
+        self.start_at = None;
         if let Err(e) = self.try_start_supervisor() {
             diag::warn(format_args!("{e} (retrying in 1 second)"));
             self.start_at = Some(clock::mono().after(Duration::from_secs(1)));
@@ -490,7 +527,11 @@ impl Scanner {
         }
         let first = self.started.is_none();
         self.started = Some(clock::mono());
-        let executed = if first { None } else { self.execute_supervisor() };
+        let hopeless = self.short_lives >= HOPELESS;
+        if hopeless {
+            diag::warn("the supervisor on disk does not stay up: starting the one that we are instead");
+        }
+        let executed = if first || hopeless { None } else { self.execute_supervisor() };
         self.child = Some(match executed {
             Some(pid) => pid,
             None => self.fork_supervisor().unable("fork")?,
@@ -526,7 +567,8 @@ impl Scanner {
         spawn::fork(blocked, &keep, |kept| {
             diag::set_program("supervise");
             process::set_title("supervise", &["supervise", "--listen", "."]);
-            diag::exit_code(supervise::run(Mode::Many(kept.into_iter().next()), blocked))
+            let mode = Mode::Many { listener: kept.into_iter().next(), lock: None };
+            diag::exit_code(supervise::run(mode, blocked))
         })
     }
 
@@ -597,7 +639,10 @@ impl Scanner {
             return;
         }
         self.link = None;
-        if self.child.is_none() {
+        if std::mem::take(&mut self.upgrading) && supervisor_lives() {
+            // It has executed its new version, which waits for us to say hello.
+            self.start_supervisor();
+        } else if self.child.is_none() {
             // It was not our child: nobody will tell us how it ended.
             self.on_supervisor_death(None);
         }
@@ -605,6 +650,7 @@ impl Scanner {
 
     fn on_supervisor_death(&mut self, status: Option<WaitStatus>) {
         self.child = None;
+        self.upgrading = false;
         self.link = None;
         self.tell = true;
         self.list_whole = true;
@@ -634,6 +680,11 @@ impl Scanner {
                 died = Some(status);
                 self.tell = true;
                 self.child = None;
+                continue;
+            }
+            if self.is_probe(pid) {
+                wait::reap_pid(pid);
+                self.on_probe_end(status);
                 continue;
             }
             self.tell |= self.child.is_none_or(wait::is_dying);
@@ -673,6 +724,16 @@ impl Scanner {
 fn supervisor_lives() -> bool {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
     rustix::fs::open(SUPERVISE_LOCK, flags, FileMode::empty()).is_ok_and(|f| lock::is_locked(&f) == Ok(true))
+}
+
+fn lock_scan_directory() -> Result<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let file = rustix::fs::open(format!("{DIR}/lock"), flags, FileMode::from_raw_mode(0o600))
+        .unable(format_args!("open {DIR}/lock"))?;
+    match lock::try_lock(&file).unable(format_args!("lock {DIR}/lock"))? {
+        true => Ok(file),
+        false => Err(Error::usage(format!("unable to lock {DIR}/lock: another svscan is at work"))),
+    }
 }
 
 fn open_control() -> Result<OwnedFd> {

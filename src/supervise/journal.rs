@@ -140,6 +140,11 @@ impl Journal {
         }
     }
 
+    /// Whether there is a file: a successor will know what we know.
+    pub fn is_kept(&self) -> bool {
+        self.file.is_some()
+    }
+
     fn anonymous() -> Result<Journal, Errno> {
         let header = Shared::anonymous(HEADER_BYTES)?;
         Ok(Journal { header, chunks: Vec::new(), file: None, free: Vec::new() })

@@ -15,3 +15,6 @@ pub use host::{Mode, run};
 
 /// The number under which an executed supervisor of many finds its listening socket.
 pub const LISTEN_FD: i32 = 3;
+
+/// The number under which one that was executed by its predecessor finds the lock of the scan directory.
+pub const LOCK_FD: i32 = 4;

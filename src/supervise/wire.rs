@@ -50,6 +50,8 @@ pub enum Request {
     NoRestarts,
     /// End all supervision.
     Finish(Finish),
+    /// Become the program that is on disk now.
+    Upgrade,
     /// Run a script of the oneshot whose directory is `path`, and say when that is done.
     Ask {
         /// Comes back with the answer.
@@ -144,6 +146,7 @@ impl Request {
                 Finish::StopAll => b'q',
                 Finish::Abandon => b'b',
             }],
+            Request::Upgrade => vec![b'E'],
             Request::Ask { tag, script, limit, path } => {
                 let op = if *script == Script::Up { b'U' } else { b'D' };
                 let millis = limit.map_or(0, |d| (d.as_millis() as u32).max(1));
@@ -174,6 +177,7 @@ impl Request {
             b't' => Request::Finish(Finish::Stop),
             b'q' => Request::Finish(Finish::StopAll),
             b'b' => Request::Finish(Finish::Abandon),
+            b'E' => Request::Upgrade,
             b'U' | b'D' => Request::Ask {
                 tag: number(0)?,
                 script: if *op == b'U' { Script::Up } else { Script::Down },
@@ -306,6 +310,7 @@ mod tests {
             Request::Finish(Finish::Stop),
             Request::Finish(Finish::StopAll),
             Request::Finish(Finish::Abandon),
+            Request::Upgrade,
             Request::Ask { tag: 7, script: Script::Up, limit, path: "/run/x".into() },
             Request::Ask { tag: 7, script: Script::Down, limit: None, path: "/run/x".into() },
             Request::Cancel("/run/x".into()),

@@ -286,6 +286,15 @@ pub fn raise_nofile() {
     }
 }
 
+/// Undoes [`give_back_nofile`]: we did not become another program.
+pub fn raise_nofile_again() {
+    let [soft, hard] = GIVEN_NOFILE.each_ref().map(|limit| limit.load(Ordering::Relaxed));
+    if soft != NOT_RAISED {
+        // SAFETY: the call only reads the structure it is given.
+        unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &libc::rlimit { rlim_cur: hard, rlim_max: hard }) };
+    }
+}
+
 /// How many descriptors we may have at present.
 pub fn nofile() -> i32 {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);

@@ -360,9 +360,9 @@ fn run(child: &Child<'_>) -> Result<Never, SpawnError> {
 /// Leaves the window's descriptor `slot` open as `number`, inherited.
 ///
 /// # Safety
-/// Only for the child: it overwrites whatever `number` was.
+/// Only for the child, or for a number of the window: it overwrites whatever `number` was.
 unsafe fn inherit_as(slot: RawFd, number: RawFd) -> Result<(), Errno> {
-    // SAFETY: these touch no memory; in the child no Rust owner exists for any of the numbers.
+    // SAFETY: these touch no memory; no Rust owner exists for any of the numbers, as the caller knows.
     let ret = unsafe {
         if slot == number { libc::fcntl(number, libc::F_SETFD, 0) } else { libc::dup2(slot, number) }
     };
@@ -481,8 +481,32 @@ fn close_range(from: RawFd, to: RawFd) {
 
 /// Becomes another program. Returns only the reason why not.
 pub fn exec(programs: &[CString], argv: &CArray, env: Option<&CArray>) -> Errno {
+    exec_with(programs, argv, env, &[]).errno
+}
+
+/// Becomes another program that has these descriptors under these numbers of the window. Returns only if
+/// that fails; then everything is as before.
+pub fn exec_with(
+    programs: &[CString],
+    argv: &CArray,
+    env: Option<&CArray>,
+    fds: &[(BorrowedFd<'_>, RawFd)],
+) -> SpawnError {
+    let failed = |step| move |errno| SpawnError { step, errno };
+    let window = match Window::fill(fds) {
+        Ok(window) => window,
+        Err(e) => return failed(Step::Descriptors)(e),
+    };
+    for (slot, number) in window.moves() {
+        // SAFETY: fds get numbers of the window only, so each lies where it is to be and only a flag is set.
+        if let Err(e) = unsafe { inherit_as(*slot, *number) } {
+            return failed(Step::Descriptors)(e);
+        }
+    }
     process::give_back_nofile();
-    exec_first(programs, argv, env.map_or(env::raw(), |e| e.pointers.as_ptr()))
+    let errno = exec_first(programs, argv, env.map_or(env::raw(), |e| e.pointers.as_ptr()));
+    process::raise_nofile_again();
+    failed(Step::Exec)(errno)
 }
 
 /// The paths at which a search for `name` along `path` would look, as execvp does: a name with a slash is

@@ -67,6 +67,8 @@ impl Host {
             self.take_input(*id, source, INPUT_BYTES);
         }
         self.journal.input_done();
+        // Children that died while we were becoming what we are.
+        self.reap();
     }
 
     /// Reads what reapers told while nobody listened. The last record of a pid counts.
@@ -167,6 +169,7 @@ impl Host {
     fn adopt_process(&mut self, id: Id, known: &mut Known) {
         let Some((pid, boot)) = self.service(id).and_then(Service::process) else { return };
         if self.is_child(pid) {
+            self.by_pid.insert(pid, id);
             return;
         }
         match self.fate(pid, boot, known) {
@@ -298,6 +301,10 @@ fn running_by_status(dir: &OwnedFd, now: Now) -> Option<(Machine, Option<OwnedFd
 /// Whether the parent of a process supervises: the process is another service's then, whatever a copy of that
 /// service's directory says.
 fn has_supervisor(parent: i32) -> bool {
+    // Ours, if we have just become a version that does not read the journal of the one before.
+    if parent == Pid::own().raw() {
+        return false;
+    }
     let name = servicedir::read_file(rustix::fs::CWD, format!("/proc/{parent}/comm")).unwrap_or_default();
     matches!(&name[..], b"supervise\n" | b"perennial\n" | b"s6-supervise\n")
 }

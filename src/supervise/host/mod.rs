@@ -24,6 +24,7 @@ mod requests;
 mod roster;
 mod service;
 mod settle;
+mod upgrade;
 
 use self::fifo::Untold;
 use self::service::{Body, Service};
@@ -137,8 +138,13 @@ const UNKNOWN_END: WaitStatus = WaitStatus(0xff00);
 
 /// What a host supervises.
 pub enum Mode {
-    /// The services that svscan names; our socket, made by somebody who outlives us, or none yet.
-    Many(Option<OwnedFd>),
+    /// The services that svscan names.
+    Many {
+        /// Our socket, made by somebody who outlives us, or none yet.
+        listener: Option<OwnedFd>,
+        /// The lock of the scan directory: we are an upgrade of whoever had it.
+        lock: Option<OwnedFd>,
+    },
     /// The service directory that we are in, under this name.
     One(String),
 }
@@ -153,7 +159,7 @@ struct Host {
     clock_watch: Option<OwnedFd>,
     listener: Option<OwnedFd>,
     /// Of the scan directory; held, never looked at.
-    _lock: Option<OwnedFd>,
+    lock: Option<OwnedFd>,
     /// Lock and control FIFO of the only service, until it is taken in.
     only: Option<service::Supervise>,
     keeper: Option<OwnedFd>,
@@ -177,6 +183,8 @@ struct Host {
     finishing: Option<Finish>,
     /// What dies is started again.
     restarts: bool,
+    /// The program on disk is to take our place when this turn is over.
+    upgrading: bool,
 }
 
 /// Runs until there is nothing left to supervise; returns the exit code.
@@ -186,7 +194,7 @@ pub fn run(mode: Mode, blocked: Blocked) -> Result<u8> {
 }
 
 impl Host {
-    fn open(mode: Mode, blocked: Blocked) -> Result<Host> {
+    fn open(mut mode: Mode, blocked: Blocked) -> Result<Host> {
         process::raise_nofile();
         let base = servicedir::open(rustix::fs::CWD, ".").unable("open the current directory")?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).unable("create an epoll descriptor")?;
@@ -199,7 +207,10 @@ impl Host {
             // The lock comes before the journal: another supervisor's memory is not ours to change.
             only = Some(service::open_supervise(&base)?);
         }
-        let lock = if single { None } else { Some(lock_scan_directory()?) };
+        let lock = match &mut mode {
+            Mode::One(_) => None,
+            Mode::Many { lock, .. } => Some(lock_scan_directory(lock.take())?),
+        };
         let (journal, why) = Journal::open(&base, journal_name).unable("map memory")?;
         if let Some(errno) = why {
             let error = Error::unable(format_args!("open {journal_name}"), errno);
@@ -213,7 +224,7 @@ impl Host {
             signals,
             clock_watch: watch_clock(),
             listener: None,
-            _lock: lock,
+            lock,
             only,
             keeper: None,
             untold: Untold::default(),
@@ -233,6 +244,7 @@ impl Host {
             single,
             finishing: None,
             restarts: true,
+            upgrading: false,
         };
         host.watch(host.signals.as_fd(), Token::Signals).unable("watch signals")?;
         if let Some(clock) = &host.clock_watch {
@@ -240,7 +252,7 @@ impl Host {
         }
         match mode {
             Mode::One(name) => host.begin_single(&name)?,
-            Mode::Many(listener) => host.begin_many(listener)?,
+            Mode::Many { listener, .. } => host.begin_many(listener)?,
         }
         Ok(host)
     }
@@ -287,6 +299,7 @@ impl Host {
             if self.is_over() {
                 return Ok(code::OK);
             }
+            self.upgrade_if_asked();
             let wait = self.next_deadline().map(|at| at.since(clock::mono()));
             self.turn(wait, |_| true)?;
             self.run_timers();
@@ -494,10 +507,15 @@ impl Host {
     }
 }
 
-/// There is one supervisor of many in a scan directory, and a scanner can tell whether it lives.
-fn lock_scan_directory() -> Result<OwnedFd> {
+/// There is one supervisor of many in a scan directory, and a scanner can tell whether it lives. `held`: we
+/// may have become what we are with the lock in our hands.
+fn lock_scan_directory(held: Option<OwnedFd>) -> Result<OwnedFd> {
     use rustix::fs::{Mode as FileMode, OFlags};
     let path = crate::scan::run::SUPERVISE_LOCK;
+    let there = Identity::at(path);
+    if let Some(lock) = held.filter(|lock| there.is_ok() && Identity::of(lock) == there) {
+        return Ok(lock);
+    }
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let lock =
         rustix::fs::open(path, flags, FileMode::from_raw_mode(0o600)).unable(format_args!("open {path}"))?;

@@ -104,6 +104,7 @@ impl Host {
             Request::Prune(all) => self.leave_unlisted(all),
             Request::NoRestarts => self.restart_nothing(),
             Request::Finish(how) => self.finish(how),
+            Request::Upgrade => self.upgrading = true,
             Request::Ask { tag, script, limit, path } => {
                 let goal = Goal { link, tag, up: script == Script::Up };
                 match self.find_oneshot(&path) {
