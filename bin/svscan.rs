@@ -7,11 +7,12 @@ use perennial::scan::run::upgrade::{Again, PROBE_ANSWER};
 use perennial::scan::run::{Above, Options, run};
 use perennial::sys::{process, signal, spawn};
 use perennial::{cli, diag};
+use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 use std::time::Duration;
 
-const USAGE: &str =
-    "svscan [ -C services ] [ -c services ] [ -L namelen ] [ -t rescan ] [ -d notif ] [ scandir ]";
+const USAGE: &str = "svscan [ -C services ] [ -c services ] [ -L namelen ] [ -t rescan ] [ -d notif ] \
+                     [ -X console ] [ scandir ]";
 
 /// The program.
 pub fn main() -> ExitCode {
@@ -22,18 +23,20 @@ pub fn main() -> ExitCode {
 /// `--child` are its predecessor's, which became this one. `--probe`: is this a scanner?
 pub fn svscan(mut parser: lexopt::Parser) -> Result<u8> {
     let mut options = Options::default();
-    let (mut dir, mut notify, mut above) = (None, None, false);
+    let (mut dir, mut notify, mut console, mut above) = (None, None, None, false);
     let (mut again, mut child) = (None, None);
     while let Some(arg) = parser.next()? {
         match arg {
             Short('C') | Long("services-max") => {
-                options.limits.services = cli::number("-C", &parser.value()?, 1, 1 << 32)?;
+                options.limits.services = cli::number::<usize>("-C", &parser.value()?, 0, 1 << 32)?.max(4);
             }
             Short('c') => {
-                options.limits.services = cli::number::<usize>("-c", &parser.value()?, 1, 1 << 32)? * 2
+                let both: usize = cli::number("-c", &parser.value()?, 0, 1 << 32)?;
+                options.limits.services = both.max(2) * 2;
             }
             Short('L') | Long("name-max") => {
-                options.limits.name = cli::number("-L", &parser.value()?, 11, 1019)?
+                let most: usize = cli::number("-L", &parser.value()?, 0, u32::MAX.into())?;
+                options.limits.name = most.clamp(11, 1019);
             }
             Short('t') | Long("timeout") => {
                 let ms = cli::number("-t", &parser.value()?, 0, u32::MAX.into())?;
@@ -41,6 +44,9 @@ pub fn svscan(mut parser: lexopt::Parser) -> Result<u8> {
             }
             Short('d') | Long("notification-fd") => {
                 notify = Some(cli::number::<i32>("-d", &parser.value()?, 3, 1 << 20)?);
+            }
+            Short('X') | Long("console-holder") => {
+                console = Some(cli::number::<i32>("-X", &parser.value()?, 3, 1 << 20)?);
             }
             Long("above") => above = true,
             Long("again") => again = Some(parser.value()?.string()?),
@@ -52,12 +58,8 @@ pub fn svscan(mut parser: lexopt::Parser) -> Result<u8> {
         }
     }
     let blocked = signal::block_all();
-    options.notify = match notify {
-        None => None,
-        Some(fd) => Some(spawn::above_window(fd).ok_or_else(|| {
-            diag::Error::usage(format!("invalid value for -d: descriptor {fd} is not open"))
-        })?),
-    };
+    options.notify = given("-d", notify)?;
+    options.console = given("-X", console)?;
     if above {
         let fds = (Above::FIRST_FD..Above::FIRST_FD + 4).filter_map(spawn::above_window).collect();
         options.above = Above::from_fds(fds);
@@ -66,6 +68,7 @@ pub fn svscan(mut parser: lexopt::Parser) -> Result<u8> {
         let (above, mut again) = Again::take(&letters)
             .ok_or_else(|| diag::Error::usage("invalid value for --again: a descriptor is missing"))?;
         again.child = child;
+        options.console = again.console.take();
         (options.above, options.again) = (Some(above), Some(again));
     }
     spawn::reserve_window().unable("set up descriptors")?;
@@ -76,4 +79,13 @@ pub fn svscan(mut parser: lexopt::Parser) -> Result<u8> {
     }
     rustix::process::chdir(&*dir).unable(format_args!("chdir to {dir}"))?;
     run(options, blocked)
+}
+
+/// The descriptor that an option names, moved out of the way.
+fn given(option: &str, number: Option<i32>) -> Result<Option<OwnedFd>> {
+    let Some(number) = number else { return Ok(None) };
+    let fd = spawn::above_window(number);
+    let closed =
+        || diag::Error::usage(format!("invalid value for {option}: descriptor {number} is not open"));
+    fd.map(Some).ok_or_else(closed)
 }

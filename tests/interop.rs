@@ -65,6 +65,9 @@ const SCENARIOS: &[Scenario] = &[
     ("svscan_quit", svscan_quit),
     ("svscan_abort", svscan_abort),
     ("svscan_scripts", svscan_scripts),
+    ("svscan_crash", svscan_crash),
+    ("svscan_catch_all", svscan_catch_all),
+    ("svscan_options", svscan_options),
     ("svscanctl_codes", svscanctl_codes),
     ("nested_logger", nested_logger),
     ("logger_gets_everything", logger_gets_everything),
@@ -912,19 +915,86 @@ fn svscan_abort(w: &World) {
 fn svscan_scripts(w: &World) {
     let a = w.service("a", SLEEP);
     for signal in ["SIGUSR1", "SIGHUP", "SIGTERM"] {
-        w.at("scan/.s6-svscan").script(signal, &format!("pwd -P >../{signal}"));
+        let script = r#"
+            { pwd -P; echo "$0 $#"; echo "$BASE"; cut -d" " -f5 /proc/$PPID/stat /proc/$$/stat | uniq | wc -l
+            while read -r name value; do [ $name = SigBlk: ] && echo $value; done </proc/$$/status
+            } >../told.new; mv ../told.new ../"#;
+        w.at("scan/.s6-svscan").script(signal, &format!("{script}{signal}"));
     }
     let mut svscan = w.svscan(&[]);
     a.pid();
     for (signal, name) in [(Signal::USR1, "SIGUSR1"), (Signal::HUP, "SIGHUP"), (Signal::TERM, "SIGTERM")] {
         kill(svscan.pid(), signal);
-        until_eq(format!("{}\n", w.base.join("scan").display()), || read(name));
+        until(&format!("{name} was run"), || fs::exists(name).unwrap());
+        let (base, told) = (w.base.display(), read(name));
+        assert_eq!(told, format!("{base}/scan\n.s6-svscan/{name} 0\n{base}\n1\n{:016}\n", 0));
     }
     kill(svscan.pid(), Signal::USR2);
     w.ok("svscanctl", &["-z", "scan"]);
     assert!(svscan.is_running(), "a script takes the place of what the signal does");
     kill(svscan.pid(), Signal::QUIT);
     assert_eq!(svscan.end().code, 0);
+}
+
+/// What makes a scanner unable to go on: the kernel will not wait for more descriptors than a limit allows.
+fn svscan_crash(w: &World) {
+    let a = w.service("a", SLEEP);
+    w.at("scan/.s6-svscan").script("crash", "echo \"$# $$ $(pwd -P)\" >../crashed; exit 3");
+    let svscan = w.svscan(&[]);
+    let (pid, scanner) = (a.pid(), svscan.pid());
+    if w.daemons == Kit::S6 {
+        // No script could be run under such a limit, and s6 does not take it back.
+        return;
+    }
+    let limit = std::process::Command::new("prlimit")
+        .args([&format!("--pid={scanner}"), "--nofile=1:"])
+        .status()
+        .expect("util-linux is installed");
+    assert!(limit.success());
+    w.ok("svscanctl", &["-z", "scan"]);
+    let ran = svscan.end();
+    assert_eq!(ran.code, 3, "{ran:?}");
+    assert_eq!(read("crashed"), format!("0 {scanner} {}\n", w.base.join("scan").display()));
+    assert!(ran.err.contains("svscan: fatal: unable to wait for events"), "{ran:?}");
+    // As after kill -9: services and their supervisor go on.
+    assert!(is_alive(pid) && a.is_supervised());
+    w.ok("svc", &["-wD", "-T", "10000", "-d", &a.path]);
+}
+
+/// The service s6-svscan-log reads what all others say, and ends when all of them have.
+fn svscan_catch_all(w: &World) {
+    mkfifo("said");
+    let a =
+        w.service("a", "trap 'echo bye; exit' TERM; echo out; echo err >&2; while :; do sleep 0.05; done");
+    let log = w.service("s6-svscan-log", "trap '' TERM; exec <../../said; echo here >&2; exec cat >all");
+    let b = w.service("b", "exec echo with a logger");
+    w.service("b/log", "exec cat >all");
+    b.file("down", "");
+    let svscan = w.svscan_after("exec 9<>said 4>console >said 2>&1; exec 9<&-;", &["-X", "4"]);
+    until_eq("here\n".to_owned(), || read("console"));
+    until_eq("out\nerr\n".to_owned(), || log.read("all"));
+    a.pid();
+    w.ok("svscanctl", &["-t", "scan"]);
+    assert_eq!(svscan.end().code, 0);
+    let all = log.read("all");
+    assert!(all.starts_with("out\nerr\n") && all.lines().any(|line| line == "bye"), "{all}");
+    assert!(!log.is_supervised());
+}
+
+/// What options say may be any number; what is too much or too little is as much as can be.
+fn svscan_options(w: &World) {
+    let [short, long] = [10, 12].map(|length| w.service(&"x".repeat(length), SLEEP));
+    // -L came with s6 2.12.
+    let name = if w.daemons == Kit::S6 { &[][..] } else { &["-L", "5000"] };
+    let svscan = w.svscan(&[name, &["-t", "0", "-c", "1000"]].concat());
+    short.pid();
+    long.pid();
+    drop(svscan);
+    for bad in [&["-d", "2"][..], &["-X", "2"], &["-t", "x"], &["-L", ""], &["-c", "-1"], &["-y"]] {
+        let ran = w.run_of(w.daemons, "svscan", &[bad, &["scan"]].concat());
+        assert_eq!(ran.code, 100, "{bad:?}: {ran:?}");
+    }
+    assert_eq!(w.run_of(w.daemons, "svscan", &["nowhere"]).code, 111);
 }
 
 fn svscanctl_codes(w: &World) {

@@ -13,7 +13,8 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 use support::runner::{self, Scenario};
 use support::{
-    Programs, Running, SLEEP, World, chmod, is_alive, is_locked, kill, mkfifo, parent, stat, until, until_eq,
+    Programs, Running, SLEEP, World, chmod, is_alive, is_locked, kill, mkfifo, parent, read, stat, until,
+    until_eq,
 };
 
 fn main() -> ExitCode {
@@ -28,6 +29,7 @@ const SCENARIOS: &[(&str, fn())] = &[
     ("supervisor_of_a_dead_scanner", supervisor_of_a_dead_scanner),
     ("dies_meanwhile", dies_meanwhile),
     ("waiting_clients", waiting_clients),
+    ("console", console),
     ("again_and_again", again_and_again),
     ("not_while_it_ends", not_while_it_ends),
     ("broken", broken),
@@ -245,6 +247,21 @@ fn waiting_clients() {
     wait_upgraded(supervisor, new);
     a.file("gate", "\n");
     assert_eq!(waiting.end().code, 0, "readiness is seen by the new supervisor");
+}
+
+/// The catch-all logger has its console (`-X`) from the new version too.
+fn console() {
+    let w = world();
+    let log = w.service("s6-svscan-log", "echo here >&2; exec sleep 1000");
+    let svscan = w.svscan_after("exec 4>console;", &["-X", "4"]);
+    let supervisor = parent(log.pid());
+    until_eq("here\n".to_owned(), || read("console"));
+    let new = install(&executable(), "perennial");
+    w.ok("svscanctl", &["--upgrade", "scan"]);
+    wait_upgraded(svscan.pid(), new);
+    wait_upgraded(supervisor, new);
+    w.ok("svc", &["-wr", "-T", "30000", "-r", &log.path]);
+    until_eq("here\nhere\n".to_owned(), || read("console"));
 }
 
 /// Without a new version nothing changes either; and no descriptor is left over each time.

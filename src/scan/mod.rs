@@ -13,6 +13,9 @@ use std::collections::BTreeMap;
 use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
 
+/// The service that reads what everybody in the scan directory says. It ends last.
+pub const CATCH_ALL: &str = "s6-svscan-log";
+
 /// Which file something is: its device and inode. A name may come to mean another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Identity {

@@ -83,6 +83,8 @@ pub struct Options {
     pub rescan: Option<Duration>,
     /// `-d`: say that commands are taken.
     pub notify: Option<OwnedFd>,
+    /// `-X`: what the catch-all logger has as descriptor 2, and we ourselves once it is to end.
+    pub console: Option<OwnedFd>,
     /// What init gave, or our predecessor.
     pub above: Option<Above>,
     /// Supervision is ending: it takes the place of a scanner that was killed while it ended it.
@@ -106,6 +108,7 @@ impl Default for Options {
             limits: Limits { services: 160_000, name: 251 },
             rescan: None,
             notify: None,
+            console: None,
             above: None,
             ending: None,
             again: None,
@@ -117,8 +120,26 @@ impl Default for Options {
 /// `.s6-svscan/finish`.
 pub fn run(options: Options, blocked: Blocked) -> Result<u8> {
     let mut scanner = Scanner::open(options, blocked)?;
-    scanner.serve();
-    Ok(scanner.end())
+    // From here on an error is no reason to end. What nobody foresaw is.
+    std::panic::set_hook(Box::new(|bug| {
+        crash(Error::new(code::BUG, bug.to_string()));
+    }));
+    match scanner.serve() {
+        Ok(()) => Ok(scanner.end()),
+        Err(e) => crash(e),
+    }
+}
+
+/// Becomes `.s6-svscan/crash`, which the user wrote for a scanner that cannot go on.
+fn crash(why: Error) -> ! {
+    diag::say(diag::Level::Fatal, why);
+    let program = CString::new(format!("{DIR}/crash")).expect("no NUL in it");
+    let argv = CArray::new(vec![program.clone()]);
+    signal::unblock_all();
+
+    let errno = spawn::exec(std::slice::from_ref(&program), &argv, None);
+    diag::say(diag::Level::Fatal, Error::unable(format_args!("execute {DIR}/crash"), errno));
+    spawn::exit(if errno == Errno::NOENT { code::NOT_FOUND } else { code::NOT_EXECUTABLE })
 }
 
 struct Scanner {
@@ -234,7 +255,7 @@ impl Scanner {
         })
     }
 
-    fn serve(&mut self) {
+    fn serve(&mut self) -> Result<()> {
         self.start_supervisor();
         self.scan(false);
         if std::mem::take(&mut self.upgraded) {
@@ -244,11 +265,12 @@ impl Scanner {
             let _ = rustix::io::write(&fd, b"\n");
         }
         while !self.ended {
-            self.turn();
+            self.turn()?;
         }
+        Ok(())
     }
 
-    fn turn(&mut self) {
+    fn turn(&mut self) -> Result<()> {
         let settles = self.settles.map(|(at, _)| at);
         let keeper_rested = self.keeper.as_ref().and_then(Keeper::deadline);
         let verify = self.verify.map(|(at, _)| at);
@@ -278,9 +300,11 @@ impl Scanner {
                 Some(fds.len() - 1)
             })
             .collect();
-        if poll(&mut fds, timeout.as_ref()).is_err() {
-            return;
-        }
+        match poll(&mut fds, timeout.as_ref()) {
+            // What is short now may be there again when something happens.
+            Err(Errno::INTR | Errno::NOMEM | Errno::AGAIN) => return Ok(()),
+            result => result.unable("wait for events")?,
+        };
         let hit = |index: Option<usize>| index.is_some_and(|i| !fds[i].revents().is_empty());
         let (signals, control) = (hit(Some(0)), hit(Some(1)));
         let (watch, link, keeper, pipe) = (hit(at[0]), hit(at[1]), hit(at[2]), hit(at[3]));
@@ -305,6 +329,7 @@ impl Scanner {
             self.on_change();
         }
         self.run_timers();
+        Ok(())
     }
 
     fn run_timers(&mut self) {
@@ -413,6 +438,9 @@ impl Scanner {
     fn finish(&mut self, how: Finish) {
         if self.ending != Some(how) {
             self.ending = Some(how);
+            if self.listing.as_ref().is_some_and(|listing| listing.contains_key(super::CATCH_ALL)) {
+                process::speak_to(self.options.console.as_ref());
+            }
             self.tell_supervisor(&Request::Finish(how));
         }
     }
@@ -565,6 +593,7 @@ impl Scanner {
         let blocked = self.blocked;
         let keep: Vec<_> = self.above.listener.iter().map(|l| l.as_fd()).collect();
         spawn::fork(blocked, &keep, |kept| {
+            drop(std::panic::take_hook());
             diag::set_program("supervise");
             process::set_title("supervise", &["supervise", "--listen", "."]);
             let mode = Mode::Many { listener: kept.into_iter().next(), lock: None };
@@ -592,7 +621,8 @@ impl Scanner {
         self.link = None;
         self.unsent.clear();
         let link = socket::connect(SOCKET).unable(format_args!("connect to {SOCKET}"))?;
-        let fds = [self.above.keeper.as_fd(), self.above.channel.reader.as_fd()];
+        let always = [&self.above.keeper, &self.above.channel.reader];
+        let fds: Vec<_> = always.into_iter().chain(&self.options.console).map(AsFd::as_fd).collect();
         socket::send(&link, &Request::Hello.encode(), &fds).unable(format_args!("write to {SOCKET}"))?;
         self.link = Some(link);
         if let Some(how) = self.ending {
@@ -712,6 +742,9 @@ impl Scanner {
         signal::unblock_all();
         if self.keeper.is_some() && !self.abandoned {
             let _ = rustix::fs::unlink(SOCKET);
+        }
+        if self.options.console.is_some() {
+            process::speak_to(self.options.console.as_ref());
         }
         match spawn::exec(std::slice::from_ref(&program), &argv, None) {
             Errno::NOENT => code::OK,

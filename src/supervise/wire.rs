@@ -32,7 +32,8 @@ pub enum Finish {
 /// What a supervisor is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
-    /// svscan is here. Two descriptors come with it: the socket to the keeper and the reaper's pipe.
+    /// svscan is here. Descriptors come with it: the socket to the keeper, the reaper's pipe, and if there is
+    /// one the console for the catch-all logger.
     Hello,
     /// A complete list of entries begins.
     Begin,

@@ -255,6 +255,16 @@ pub fn sibling(name: &str) -> Option<(std::ffi::CString, std::ffi::CString)> {
     (all_in_one && executable(path)).then(|| Some((CString::new(path).ok()?, argv0)))?
 }
 
+/// What we say from now on goes to `to`, or nowhere: whoever reads what we said until now may see its end.
+pub fn speak_to(to: Option<&std::os::fd::OwnedFd>) {
+    let null = || open("/dev/null", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).ok();
+    let opened = if to.is_none() { null() } else { None };
+    if let Some(fd) = to.or(opened.as_ref()) {
+        let _ = rustix::stdio::dup2_stdout(fd);
+        let _ = rustix::stdio::dup2_stderr(fd);
+    }
+}
+
 /// Asks to get `signal` when the parent dies.
 pub fn die_with_parent(signal: Signal) -> Result<(), Errno> {
     // SAFETY: this prctl takes one integer and touches no memory.

@@ -57,6 +57,8 @@ pub struct Again {
     pub(super) control: Option<OwnedFd>,
     /// `u`: the end of the keeper's socket at which it takes what it shall keep, if that was the scanner.
     pub(super) keeper: Option<OwnedFd>,
+    /// `x`: the console of `-X`.
+    pub console: Option<OwnedFd>,
     /// The supervisor, which is our child.
     pub child: Option<Pid>,
 }
@@ -77,6 +79,7 @@ impl Again {
                 b'd' => again.lock = fd,
                 b'c' => again.control = fd,
                 b'u' => again.keeper = fd,
+                b'x' => again.console = fd,
                 // A later version had more to hand over.
                 _ => drop(fd),
             }
@@ -193,6 +196,7 @@ impl Scanner {
             ('d', Some(&self.lock)),
             ('c', Some(&self.control)),
             ('u', self.keeper.as_ref().map(|keeper| keeper.socket())),
+            ('x', self.options.console.as_ref()),
         ];
         let there = all.into_iter().filter_map(|(letter, fd)| Some((letter, fd?)));
         there.zip(Above::FIRST_FD..).map(|((letter, fd), n)| ((fd.as_fd(), n), letter)).unzip()

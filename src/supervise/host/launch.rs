@@ -4,7 +4,7 @@ use super::fifo::Fifo;
 use super::service::{Longrun, Service};
 use crate::diag::{self, reason};
 use crate::process::{End, Pid, WaitStatus};
-use crate::scan::{Identity, reaper};
+use crate::scan::{CATCH_ALL, Identity, reaper};
 use crate::servicedir::{self, diagnose};
 use crate::supervise::journal::Journal;
 use crate::supervise::machine::Job;
@@ -22,6 +22,7 @@ pub(super) struct Surroundings<'a> {
     pub(super) blocked: Blocked,
     pub(super) journal: &'a Journal,
     pub(super) keeper: Option<&'a OwnedFd>,
+    pub(super) console: Option<&'a OwnedFd>,
     /// Set when the keeper could not take what it was sent.
     pub(super) unkept: Cell<bool>,
 }
@@ -69,6 +70,8 @@ pub(super) fn longrun(
     };
     let mut fds: Vec<(BorrowedFd<'_>, i32)> = Vec::new();
     fds.extend(logger.map(|pipe| (pipe, 1)));
+    let console = around.console.filter(|_| service.name.as_ref() == CATCH_ALL);
+    fds.extend(console.map(|fd| (fd.as_fd(), 2)));
     fds.extend(input.as_ref().map(|fd| (fd.as_fd(), 0)));
     fds.extend(notification.as_ref().map(|(fd, number)| (fd.as_fd(), *number)));
     let (program, arguments, step) = match job {

@@ -164,6 +164,8 @@ struct Host {
     only: Option<service::Supervise>,
     keeper: Option<OwnedFd>,
     untold: Untold,
+    /// What the catch-all logger speaks to.
+    console: Option<OwnedFd>,
     records: Option<OwnedFd>,
     links: Vec<Option<Link>>,
     /// Requests that came before we knew what is ours already.
@@ -228,6 +230,7 @@ impl Host {
             only,
             keeper: None,
             untold: Untold::default(),
+            console: None,
             records: None,
             links: Vec::new(),
             early: Vec::new(),

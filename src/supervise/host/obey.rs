@@ -133,6 +133,7 @@ impl Host {
             blocked: self.blocked,
             journal: &self.journal,
             keeper: self.keeper.as_ref(),
+            console: self.console.as_ref(),
             unkept: Cell::new(false),
         }
     }

@@ -3,14 +3,14 @@
 use super::service::{Body, Service};
 use super::{Goal, Host, Id, Link, Token, service};
 use crate::process::WaitStatus;
-use crate::scan::Identity;
+use crate::scan::{CATCH_ALL, Identity};
 use crate::servicedir;
 use crate::servicedir::control::Command;
 use crate::supervise::machine::{Event, Leave};
 use crate::supervise::oneshot;
 use crate::supervise::oneshot::{Oneshot, Script};
 use crate::supervise::wire::{Finish, Outcome, Reply, Request, Standing, chunks};
-use crate::sys::{Errno, clock, socket};
+use crate::sys::{Errno, clock, process, socket};
 use crate::time::Mono;
 use rustix::event::epoll;
 use std::collections::BTreeSet;
@@ -140,6 +140,7 @@ impl Host {
             self.records = Some(records);
         }
         self.keeper = Some(keeper);
+        self.console = fds.next();
         self.adopt_once();
         for id in self.ids() {
             self.keep(id);
@@ -203,7 +204,7 @@ impl Host {
     pub(super) fn leave_unlisted(&mut self, all: bool) {
         for id in self.ids() {
             let Some(service) = self.service(id).filter(|s| !s.listed) else { continue };
-            let gentle = service.is_logger() && !all;
+            let gentle = service.is_gentle() && !all;
             self.feed(id, Event::Leave(if gentle { Leave::CloseInput } else { Leave::Stop }));
         }
     }
@@ -216,7 +217,7 @@ impl Host {
         }
         for id in self.ids() {
             let Some(service) = self.service(id) else { continue };
-            let gentle = service.is_logger() && how == Finish::Stop;
+            let gentle = service.is_gentle() && how == Finish::Stop;
             match service.body {
                 Body::Longrun(_) if gentle => self.feed(id, Event::Leave(Leave::CloseInput)),
                 Body::Longrun(_) => self.feed(id, Event::Leave(Leave::Stop)),
@@ -225,6 +226,15 @@ impl Host {
                 }
                 Body::Oneshot(_) => self.let_go(id),
             }
+        }
+        self.let_catch_all_end();
+    }
+
+    /// When nobody is left but the catch-all logger, it shall see the end of its input: so we say no more.
+    pub(super) fn let_catch_all_end(&self) {
+        let mut left = self.services.iter().flatten();
+        if self.finishing.is_some() && left.all(|service| *service.name == *CATCH_ALL) {
+            process::speak_to(self.console.as_ref());
         }
     }
 

@@ -4,7 +4,7 @@ use super::Goal;
 use super::fifo::Fifo;
 use crate::diag::{self, Error, Level, Result, Unable, code};
 use crate::process::Pid;
-use crate::scan::Identity;
+use crate::scan::{CATCH_ALL, Identity};
 use crate::servicedir::definition::Reader;
 use crate::servicedir::state::State;
 use crate::servicedir::status::Status;
@@ -140,6 +140,11 @@ impl Service {
 
     pub(super) fn is_logger(&self) -> bool {
         self.name.ends_with("/log")
+    }
+
+    /// It ends by itself when its input does.
+    pub(super) fn is_gentle(&self) -> bool {
+        self.is_logger() || *self.name == *CATCH_ALL
     }
 
     /// The process, and when it was made.

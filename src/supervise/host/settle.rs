@@ -107,6 +107,7 @@ impl Host {
         {
             self.close_pipe_if_over(logger);
         }
+        self.let_catch_all_end();
         // As svscan does with a supervisor that ended: while its directory is there it is begun again.
         if current && service.listed && !self.single && self.finishing.is_none() {
             let at = service.began.after(Duration::from_secs(1));
