@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 const USAGE: &str = "svscan [ -C services ] [ -c services ] [ -L namelen ] [ -t rescan ] [ -d notif ] \
-                     [ -X console ] [ scandir ]";
+                     [ -X console ] [ -i ] [ scandir ]";
 
 /// The program.
 pub fn main() -> ExitCode {
@@ -45,6 +45,7 @@ pub fn svscan(mut parser: lexopt::Parser) -> Result<u8> {
             Short('d') | Long("notification-fd") => {
                 notify = Some(cli::number::<i32>("-d", &parser.value()?, 3, 1 << 20)?);
             }
+            Short('i') | Long("isolate") => options.isolate = true,
             Short('X') | Long("console-holder") => {
                 console = Some(cli::number::<i32>("-X", &parser.value()?, 3, 1 << 20)?);
             }

@@ -14,16 +14,18 @@
 //! It is the same executable, so there is nothing to execute. Its successors are executed from the file
 //! system, so that an upgrade is one `kill`; if the file is gone, a fork must do.
 
+mod supervisor;
 pub mod upgrade;
 
+use self::supervisor::{Around, Supervisor, is_held};
 use self::upgrade::{Again, Probe};
 use super::reaper::{self, Channel, Keeper};
 use super::{Limits, Listing, Skipped, changes, client, list, loggers_first};
 use crate::diag::{self, Error, Result, Unable, code};
-use crate::process::{Pid, Signal, WaitStatus};
+use crate::process::{Signal, WaitStatus};
 use crate::servicedir;
+use crate::supervise::place::{ISOLATED, Place};
 use crate::supervise::wire::{Finish, Request, SOCKET, batches};
-use crate::supervise::{self, Mode};
 use crate::sys::notice::{self, Notice};
 use crate::sys::signal::{self, Blocked, SignalFd};
 use crate::sys::spawn::{self, CArray, Spawn};
@@ -31,7 +33,7 @@ use crate::sys::{Errno, clock, lock, process, socket, wait};
 use crate::time::Mono;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode as FileMode, OFlags};
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
@@ -40,19 +42,14 @@ use std::time::Duration;
 pub const DIR: &str = ".s6-svscan";
 const CONTROL: &str = ".s6-svscan/control";
 
-/// Held by the supervisor for as long as it lives.
-pub const SUPERVISE_LOCK: &str = ".s6-svscan/supervise-lock";
+/// The key of the supervisor of all services that are not isolated; no service has this name.
+const COMMON: &str = "";
 
 /// An executable whose process has died at once so often is not executed any more: a fork must do.
 pub const HOPELESS: u32 = 3;
 
 /// After something appeared in the scan directory we wait this long for its author to finish writing it.
 const SETTLE: Duration = Duration::from_millis(100);
-
-/// Whether a supervisor that is not our child really lives is looked at again after this, then at doubling
-/// intervals up to [`VERIFY_LAST`], and no more: from then on its connection tells.
-const VERIFY_FIRST: Duration = Duration::from_millis(20);
-const VERIFY_LAST: Duration = Duration::from_secs(3);
 
 /// What a scanner gets from init, and makes for itself when it stands alone.
 pub struct Above {
@@ -83,6 +80,8 @@ pub struct Options {
     pub rescan: Option<Duration>,
     /// `-d`: say that commands are taken.
     pub notify: Option<OwnedFd>,
+    /// `-i`: every service has a supervisor of its own.
+    pub isolate: bool,
     /// `-X`: what the catch-all logger has as descriptor 2, and we ourselves once it is to end.
     pub console: Option<OwnedFd>,
     /// What init gave, or our predecessor.
@@ -98,7 +97,10 @@ impl Options {
     fn words(&self) -> Vec<String> {
         let Limits { services, name } = self.limits;
         let rescan = self.rescan.map_or(0, |pause| pause.as_millis());
-        vec![format!("-C{services}"), format!("-L{name}"), format!("-t{rescan}")]
+        let isolate = self.isolate.then(|| "-i".to_owned());
+        let mut words = vec![format!("-C{services}"), format!("-L{name}"), format!("-t{rescan}")];
+        words.extend(isolate);
+        words
     }
 }
 
@@ -108,6 +110,7 @@ impl Default for Options {
             limits: Limits { services: 160_000, name: 251 },
             rescan: None,
             notify: None,
+            isolate: false,
             console: None,
             above: None,
             ending: None,
@@ -135,11 +138,17 @@ fn crash(why: Error) -> ! {
     diag::say(diag::Level::Fatal, why);
     let program = CString::new(format!("{DIR}/crash")).expect("no NUL in it");
     let argv = CArray::new(vec![program.clone()]);
-    signal::unblock_all();
-
+    let_signals_through();
     let errno = spawn::exec(std::slice::from_ref(&program), &argv, None);
     diag::say(diag::Level::Fatal, Error::unable(format_args!("execute {DIR}/crash"), errno));
     spawn::exit(if errno == Errno::NOENT { code::NOT_FOUND } else { code::NOT_EXECUTABLE })
+}
+
+/// For another program. What is pending of our own making must not end it.
+fn let_signals_through() {
+    signal::ignore(notice::SIGNAL);
+    signal::set_default(notice::SIGNAL);
+    signal::unblock_all();
 }
 
 struct Scanner {
@@ -154,32 +163,16 @@ struct Scanner {
     above: Above,
     /// Ours, when nobody is above.
     keeper: Option<Keeper>,
-    /// The supervisor, if it is our child.
-    child: Option<Pid>,
+    /// That of all services, which is [`COMMON`], and those of isolated ones by their names.
+    supervisors: BTreeMap<String, Supervisor>,
     /// We are what our predecessor became: the supervisor is to follow.
     upgraded: bool,
-    /// The supervisor was asked to follow: it closes its connections without dying.
-    upgrading: bool,
     /// A new version is being tried.
     probe: Option<Probe>,
-    /// Our connection to it.
-    link: Option<OwnedFd>,
-    /// What it was too slow to read.
-    unsent: VecDeque<Vec<u8>>,
-    started: Option<Mono>,
-    /// Deaths of supervisors that did not live for a second.
-    short_lives: u32,
-    start_at: Option<Mono>,
-    /// When it is looked again whether a supervisor that is not our child lives, and the pause after that.
-    verify: Option<(Mono, Duration)>,
-    /// Some process may be a service: it is told of before it is reaped.
-    tell: bool,
     /// The reapers' pipe is full.
     pipe_full: bool,
     /// None: not scanned yet.
     listing: Option<Listing>,
-    /// Nothing is known of what the supervisor knows: it must get the whole list.
-    list_whole: bool,
     /// `-t`, or an attempt that failed.
     scan_at: Option<Mono>,
     /// Something changed; when it will have settled, and when the first change was.
@@ -222,6 +215,9 @@ impl Scanner {
             let _ = reaper::hold(&above.keeper, &control, identity);
         }
         let signals = SignalFd::open(blocked).unable("create a signal descriptor")?;
+        let mut above = above;
+        let mut common = Supervisor::new(Place::common());
+        (common.listener, common.child) = (above.listener.take(), again.child);
         Ok(Scanner {
             blocked,
             ending: options.ending,
@@ -233,20 +229,11 @@ impl Scanner {
             watch: Notice::of_current_directory(),
             above,
             keeper,
-            child: again.child,
+            supervisors: BTreeMap::from([(COMMON.to_owned(), common)]),
             upgraded,
-            upgrading: false,
             probe: None,
-            link: None,
-            unsent: VecDeque::new(),
-            started: None,
-            short_lives: 0,
-            start_at: None,
-            verify: None,
-            tell: false,
             pipe_full: false,
             listing: None,
-            list_whole: true,
             scan_at: None,
             settles: None,
             said: Vec::new(),
@@ -256,10 +243,11 @@ impl Scanner {
     }
 
     fn serve(&mut self) -> Result<()> {
-        self.start_supervisor();
+        self.start_supervisor(COMMON);
+        self.find_isolated();
         self.scan(false);
         if std::mem::take(&mut self.upgraded) {
-            self.upgrade_supervisor();
+            self.upgrade_supervisors();
         }
         if let Some(fd) = self.options.notify.take() {
             let _ = rustix::io::write(&fd, b"\n");
@@ -273,23 +261,21 @@ impl Scanner {
     fn turn(&mut self) -> Result<()> {
         let settles = self.settles.map(|(at, _)| at);
         let keeper_rested = self.keeper.as_ref().and_then(Keeper::deadline);
-        let verify = self.verify.map(|(at, _)| at);
         let probe = self.probe_deadline();
-        let deadlines = [self.scan_at, self.start_at, settles, verify, keeper_rested, probe];
+        let due = self.supervisors.values().filter_map(Supervisor::deadline).min();
+        let deadlines = [self.scan_at, due, settles, keeper_rested, probe];
         let deadline = deadlines.into_iter().flatten().min();
         let now = clock::mono();
         let timeout = deadline.map(|at| {
             let left = at.since(now);
             rustix::time::Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos() as _ }
         });
-        let mut fds = Vec::with_capacity(6);
+        let mut fds = Vec::with_capacity(6 + self.supervisors.len());
         let readable = PollFlags::IN;
         fds.push(PollFd::from_borrowed_fd(self.signals.as_fd(), readable));
         fds.push(PollFd::from_borrowed_fd(self.control.as_fd(), readable));
-        let link = if self.unsent.is_empty() { readable } else { readable | PollFlags::OUT };
         let optional = [
             self.watch.as_ref().and_then(Notice::descriptor).map(|fd| PollFd::from_borrowed_fd(fd, readable)),
-            self.link.as_ref().map(|fd| PollFd::new(fd, link)),
             self.keeper.as_mut().map(|keeper| keeper.poll(now)),
             self.pipe_full.then(|| PollFd::new(&self.above.channel.writer, PollFlags::OUT)),
         ];
@@ -300,6 +286,13 @@ impl Scanner {
                 Some(fds.len() - 1)
             })
             .collect();
+        let links = self.supervisors.iter().filter_map(|(key, s)| Some((key, s.poll()?)));
+        let first_link = fds.len();
+        let mut linked = Vec::new();
+        for (key, fd) in links {
+            linked.push(key);
+            fds.push(fd);
+        }
         match poll(&mut fds, timeout.as_ref()) {
             // What is short now may be there again when something happens.
             Err(Errno::INTR | Errno::NOMEM | Errno::AGAIN) => return Ok(()),
@@ -307,7 +300,13 @@ impl Scanner {
         };
         let hit = |index: Option<usize>| index.is_some_and(|i| !fds[i].revents().is_empty());
         let (signals, control) = (hit(Some(0)), hit(Some(1)));
-        let (watch, link, keeper, pipe) = (hit(at[0]), hit(at[1]), hit(at[2]), hit(at[3]));
+        let (watch, keeper, pipe) = (hit(at[0]), hit(at[1]), hit(at[2]));
+        let linked: Vec<String> = linked
+            .into_iter()
+            .zip(first_link..)
+            .filter(|(_, at)| hit(Some(*at)))
+            .map(|(key, _)| key.clone())
+            .collect();
         drop(fds);
         if keeper && let Some(keeper) = &mut self.keeper {
             keeper.serve(clock::mono());
@@ -315,9 +314,7 @@ impl Scanner {
         if signals {
             self.on_signals();
         }
-        if link {
-            self.on_link();
-        }
+        linked.iter().for_each(|key| self.on_link(key));
         if pipe {
             self.pipe_full = false;
             self.reap();
@@ -334,13 +331,9 @@ impl Scanner {
 
     fn run_timers(&mut self) {
         let now = clock::mono();
-        if self.start_at.is_some_and(|at| at <= now) {
-            self.start_at = None;
-            self.start_supervisor();
-        }
-        if self.verify.is_some_and(|(at, _)| at <= now) {
-            self.verify_supervisor(now);
-        }
+        let due = |(key, s): (&String, &Supervisor)| (s.deadline()? <= now).then(|| key.clone());
+        let due: Vec<String> = self.supervisors.iter().filter_map(due).collect();
+        due.iter().for_each(|key| self.on_supervisor_timer(key, now));
         if self.scan_at.is_some_and(|at| at <= now) {
             self.scan(false);
         }
@@ -371,7 +364,7 @@ impl Scanner {
             Signal::ABRT => self.abandon(),
             Signal::HUP => {
                 self.scan(false);
-                self.tell_supervisor(&Request::Prune(false));
+                self.tell_all(&Request::Prune(false));
             }
             Signal::INT | Signal::TERM => self.finish(Finish::Stop),
             Signal::QUIT => self.finish(Finish::StopAll),
@@ -418,8 +411,8 @@ impl Scanner {
                 b'h' => self.on_signal(Signal::HUP),
                 b'i' | b't' => self.finish(Finish::Stop),
                 b'q' => self.finish(Finish::StopAll),
-                b'n' => self.tell_supervisor(&Request::Prune(false)),
-                b'N' => self.tell_supervisor(&Request::Prune(true)),
+                b'n' => self.tell_all(&Request::Prune(false)),
+                b'N' => self.tell_all(&Request::Prune(true)),
                 client::UPGRADE => self.upgrade(),
                 byte => diag::warn(format_args!("unknown command {:?} in {CONTROL}", byte as char)),
             }
@@ -441,7 +434,7 @@ impl Scanner {
             if self.listing.as_ref().is_some_and(|listing| listing.contains_key(super::CATCH_ALL)) {
                 process::speak_to(self.options.console.as_ref());
             }
-            self.tell_supervisor(&Request::Finish(how));
+            self.tell_all(&Request::Finish(how));
         }
     }
 
@@ -483,29 +476,22 @@ impl Scanner {
         }
         let changes = changes(&old, &listing);
         self.listing = Some(listing);
-        if self.list_whole {
-            self.tell_everything();
-            return;
+        changes.came.iter().for_each(|name| self.isolate(name));
+        for key in self.supervisors.keys().cloned().collect::<Vec<_>>() {
+            let mine = |names: &Vec<String>| -> Vec<String> {
+                names.iter().filter(|name| self.key_of(name) == key).cloned().collect()
+            };
+            let (gone, came) = (mine(&changes.gone), mine(&changes.came));
+            let supervisor = self.supervisors.get_mut(&key).expect("just listed");
+            if !supervisor.list_whole {
+                let gone = batches(gone, Request::Gone).into_iter();
+                gone.chain(batches(came, Request::Add)).for_each(|request| supervisor.tell(&request));
+                if !complete_only {
+                    supervisor.tell(&Request::Check);
+                }
+            }
+            self.inform(&key);
         }
-        for request in
-            batches(changes.gone, Request::Gone).into_iter().chain(batches(changes.came, Request::Add))
-        {
-            self.tell_supervisor(&request);
-        }
-        if !complete_only {
-            self.tell_supervisor(&Request::Check);
-        }
-    }
-
-    fn tell_everything(&mut self) {
-        self.list_whole = false;
-        let mut names: Vec<String> = self.listing.iter().flatten().map(|(name, _)| name.clone()).collect();
-        loggers_first(&mut names);
-        self.tell_supervisor(&Request::Begin);
-        for request in batches(names, Request::Add) {
-            self.tell_supervisor(&request);
-        }
-        self.tell_supervisor(&Request::End);
     }
 
     /// Says what was left out, once as long as it stays the same.
@@ -530,186 +516,149 @@ impl Scanner {
         self.said = skipped;
     }
 
-    // ------------------------------------------------------------------------------------ the supervisor
+    // ------------------------------------------------------------------------------------ supervisors
 
-    fn start_supervisor(&mut self) {
-        self.start_at = None;
-        if let Err(e) = self.try_start_supervisor() {
-            diag::warn(format_args!("{e} (retrying in 1 second)"));
-            self.start_at = Some(clock::mono().after(Duration::from_secs(1)));
+    /// Does something with one supervisor and what it needs of us.
+    fn with<T>(&mut self, key: &str, f: impl FnOnce(&mut Supervisor, &Around<'_>) -> T) -> Option<T> {
+        let supervisor = self.supervisors.get_mut(key)?;
+        let around = Around {
+            blocked: self.blocked,
+            keeper: &self.above.keeper,
+            channel: &self.above.channel,
+            console: self.options.console.as_ref(),
+        };
+        Some(f(supervisor, &around))
+    }
+
+    fn start_supervisor(&mut self, key: &str) {
+        self.with(key, Supervisor::start);
+        self.inform(key);
+    }
+
+    fn on_supervisor_timer(&mut self, key: &str, now: Mono) {
+        if self.supervisors.get(key).is_some_and(|s| s.is_due(now)) {
+            return self.start_supervisor(key);
+        }
+        match self.with(key, |supervisor, around| supervisor.verify(now, around)) {
+            Some(false) => self.on_supervisor_death(key, None),
+            _ => self.inform(key),
         }
     }
 
-    fn try_start_supervisor(&mut self) -> Result<()> {
-        if supervisor_lives() {
-            // Another scanner's child: its services are told of by whoever reaps them.
-            self.tell = true;
-            self.verify = Some((clock::mono().after(VERIFY_FIRST), VERIFY_FIRST * 2));
-            let _ = self.connect();
-            return Ok(());
+    /// Tells a supervisor that knows nothing what it has to do.
+    fn inform(&mut self, key: &str) {
+        if self.supervisors.get(key).is_none_or(|supervisor| !supervisor.list_whole) {
+            return;
         }
-        self.verify = None;
-        if self.above.listener.is_none() || rustix::fs::access(SOCKET, rustix::fs::Access::EXISTS).is_err() {
-            let listener = socket::listen(SOCKET).unable(format_args!("listen at {SOCKET}"))?;
-            self.above.listener = Some(listener);
-        }
-        let first = self.started.is_none();
-        self.started = Some(clock::mono());
-        let hopeless = self.short_lives >= HOPELESS;
-        if hopeless {
-            diag::warn("the supervisor on disk does not stay up: starting the one that we are instead");
-        }
-        let executed = if first || hopeless { None } else { self.execute_supervisor() };
-        self.child = Some(match executed {
-            Some(pid) => pid,
-            None => self.fork_supervisor().unable("fork")?,
+        let names = self.names_of(key);
+        let (ending, scanned) = (self.ending, self.listing.is_some());
+        self.with(key, |supervisor, _| match ending {
+            Some(how) => supervisor.tell_alone(&Request::Finish(how)),
+            None if scanned => supervisor.tell_everything(names),
+            None => {}
         });
-        self.list_whole = true;
-        if let Err(e) = self.connect() {
-            diag::warn(e);
-        }
-        Ok(())
     }
 
-    /// A supervisor that seems to live may be dead: its lock goes a moment after its sockets, and a child that
-    /// it was making when it was killed holds it until it executes. Nobody would tell us.
-    fn verify_supervisor(&mut self, now: Mono) {
-        let Some((_, pause)) = self.verify.take() else { return };
-        if !supervisor_lives() {
-            return self.on_supervisor_death(None);
+    /// What a supervisor has to supervise, loggers first.
+    fn names_of(&self, key: &str) -> Vec<String> {
+        let mut names: Vec<String> = self.listing.iter().flatten().map(|(name, _)| name.clone()).collect();
+        if self.supervisors.len() > 1 {
+            names.retain(|name| self.key_of(name) == key);
         }
-        if pause <= VERIFY_LAST {
-            self.verify = Some((now.after(pause), pause * 2));
-        }
-        if self.link.is_none()
-            && let Err(e) = self.connect()
-            && pause > VERIFY_LAST
-        {
-            diag::warn(e);
-        }
+        loggers_first(&mut names);
+        names
     }
 
-    fn fork_supervisor(&self) -> std::result::Result<Pid, Errno> {
-        let blocked = self.blocked;
-        let keep: Vec<_> = self.above.listener.iter().map(|l| l.as_fd()).collect();
-        spawn::fork(blocked, &keep, |kept| {
-            drop(std::panic::take_hook());
-            diag::set_program("supervise");
-            process::set_title("supervise", &["supervise", "--listen", "."]);
-            let mode = Mode::Many { listener: kept.into_iter().next(), lock: None };
-            diag::exit_code(supervise::run(mode, blocked))
-        })
+    /// Which supervisor has this service.
+    fn key_of<'a>(&self, name: &'a str) -> &'a str {
+        let service = name.strip_suffix("/log").unwrap_or(name);
+        if self.supervisors.contains_key(service) { service } else { COMMON }
     }
 
-    /// Starts a supervisor from the file system, which may be a newer one.
-    fn execute_supervisor(&self) -> Option<Pid> {
-        let (program, name) = process::sibling("supervise")?;
-        let argv = CArray::new(vec![name, c"--listen".to_owned(), c".".to_owned()]);
-        let fds: Vec<_> = self.above.listener.iter().map(|l| (l.as_fd(), supervise::LISTEN_FD)).collect();
-        let spawn = Spawn { fds: &fds, ..Spawn::new(std::slice::from_ref(&program), &argv) };
-        spawn
-            .start(self.blocked)
-            .inspect_err(|e| {
-                let shown = program.to_string_lossy();
-                diag::warn(Error::unable(format_args!("execute {shown}"), e.errno));
-            })
-            .ok()
+    fn tell_all(&mut self, request: &Request) {
+        self.supervisors.values_mut().for_each(|supervisor| supervisor.tell(request));
     }
 
-    /// Connects to the supervisor, hands over what it needs, and tells it everything.
-    fn connect(&mut self) -> Result<()> {
-        self.link = None;
-        self.unsent.clear();
-        let link = socket::connect(SOCKET).unable(format_args!("connect to {SOCKET}"))?;
-        let always = [&self.above.keeper, &self.above.channel.reader];
-        let fds: Vec<_> = always.into_iter().chain(&self.options.console).map(AsFd::as_fd).collect();
-        socket::send(&link, &Request::Hello.encode(), &fds).unable(format_args!("write to {SOCKET}"))?;
-        self.link = Some(link);
-        if let Some(how) = self.ending {
-            self.tell_supervisor(&Request::Finish(how));
-        } else if self.listing.is_some() {
-            self.tell_everything();
-        }
-        Ok(())
-    }
-
-    /// Sends a request. What the supervisor is too slow to read waits in line; if it is dead, its successor
-    /// gets the whole list.
-    fn tell_supervisor(&mut self, request: &Request) {
-        let idle = self.unsent.is_empty();
-        self.unsent.push_back(request.encode());
-        if idle {
-            self.send_unsent();
-        }
-    }
-
-    fn send_unsent(&mut self) {
-        while let (Some(link), Some(message)) = (&self.link, self.unsent.front()) {
-            match socket::send(link, message, &[]) {
-                Ok(()) => self.unsent.pop_front(),
-                Err(Errno::AGAIN | Errno::NOBUFS) => return,
-                Err(_) => {
-                    self.link = None;
-                    break;
-                }
-            };
-        }
-        if self.link.is_none() {
-            self.unsent.clear();
-            self.list_whole = true;
-        }
-    }
-
-    /// The supervisor closed the connection: it is dead. It says nothing that we need to hear.
-    fn on_link(&mut self) {
-        self.send_unsent();
-        let Some(link) = &self.link else { return };
-        let mut buf = [0u8; 64];
-        if !matches!(socket::receive(link, &mut buf), Ok(message) if message.len == 0) {
+    /// A service that is new in the directory gets a supervisor of its own if it is to.
+    fn isolate(&mut self, name: &str) {
+        let service = name.strip_suffix("/log").unwrap_or(name);
+        if self.supervisors.contains_key(service) || !self.is_to_be_isolated(service) {
             return;
         }
-        self.link = None;
-        if std::mem::take(&mut self.upgrading) && supervisor_lives() {
+        match Supervisor::isolated(service) {
+            Ok(supervisor) => {
+                self.supervisors.insert(service.to_owned(), supervisor);
+                self.with(service, Supervisor::start);
+            }
+            Err(e) => diag::warn(format_args!("unable to isolate {service}: {e}")),
+        }
+    }
+
+    /// It counts when supervision begins: one that is supervised with the others stays where it is.
+    fn is_to_be_isolated(&self, service: &str) -> bool {
+        let wanted = self.options.isolate
+            || rustix::fs::access(format!("{service}/isolate"), rustix::fs::Access::EXISTS).is_ok();
+        wanted && !is_held(&format!("{service}/supervise/lock"))
+    }
+
+    /// Supervisors of isolated services that another scanner left.
+    fn find_isolated(&mut self) {
+        let Ok(entries) = std::fs::read_dir(ISOLATED) else { return };
+        for entry in entries.flatten() {
+            let dir = format!("{}/{}", ISOLATED, entry.file_name().to_string_lossy());
+            let Ok(name) = std::fs::read_to_string(Place::at(&dir).name_file()) else { continue };
+            if is_held(&Place::at(&dir).lock())
+                && let Ok(supervisor) = Supervisor::isolated(&name)
+            {
+                self.supervisors.insert(name.clone(), supervisor);
+                self.start_supervisor(&name);
+            }
+        }
+    }
+
+    /// A supervisor closed its connection: it is dead, or becomes its new version.
+    fn on_link(&mut self, key: &str) {
+        let Some(supervisor) = self.supervisors.get_mut(key) else { return };
+        if !supervisor.on_link() {
+            return;
+        }
+        if std::mem::take(&mut supervisor.upgrading) && supervisor.lives() {
             // It has executed its new version, which waits for us to say hello.
-            self.start_supervisor();
-        } else if self.child.is_none() {
+            self.start_supervisor(key);
+        } else if supervisor.child.is_none() {
             // It was not our child: nobody will tell us how it ended.
-            self.on_supervisor_death(None);
+            self.on_supervisor_death(key, None);
         }
     }
 
-    fn on_supervisor_death(&mut self, status: Option<WaitStatus>) {
-        self.child = None;
-        self.upgrading = false;
-        self.link = None;
-        self.tell = true;
-        self.list_whole = true;
-        if self.ending.is_some() && status == Some(WaitStatus::exited(0)) {
-            self.ended = true;
-            return;
+    fn on_supervisor_death(&mut self, key: &str, status: Option<WaitStatus>) {
+        let nothing_to_do = key != COMMON && self.names_of(key).is_empty();
+        let ending = self.ending.is_some();
+        let Some(supervisor) = self.supervisors.get_mut(key) else { return };
+        let at_once = supervisor.on_death();
+        if Supervisor::is_good_end(status) && (ending || nothing_to_do) {
+            supervisor.retire();
+            if key != COMMON {
+                let _ = std::fs::remove_dir_all(supervisor.place.dir());
+                self.supervisors.remove(key);
+            }
+            self.ended |= ending && self.supervisors.values().all(|s| s.ended);
+        } else if at_once {
+            self.start_supervisor(key);
         }
-        let now = clock::mono();
-        let lived = self.started.map_or(Duration::MAX, |started| now.since(started));
-        if lived >= Duration::from_secs(1) {
-            self.short_lives = 0;
-            return self.start_supervisor();
-        }
-        let pause = Duration::from_millis(10 << self.short_lives.min(6));
-        self.short_lives += 1;
-        self.start_at = Some(now.after(pause));
     }
 
     // ------------------------------------------------------------------------------------ reaping
 
     /// Reaps what has died. Whatever may have been a service is told of first: we may be killed here.
     fn reap(&mut self) {
-        let mut died = None;
+        let mut died = Vec::new();
         while let Some((pid, status)) = wait::peek() {
-            if Some(pid) == self.child {
+            if let Some((key, supervisor)) = self.supervisors.iter_mut().find(|(_, s)| s.child == Some(pid)) {
                 wait::reap_pid(pid);
-                died = Some(status);
-                self.tell = true;
-                self.child = None;
+                died.push((key.clone(), status));
+                supervisor.tell = true;
+                supervisor.child = None;
                 continue;
             }
             if self.is_probe(pid) {
@@ -717,17 +666,28 @@ impl Scanner {
                 self.on_probe_end(status);
                 continue;
             }
-            self.tell |= self.child.is_none_or(wait::is_dying);
-            if !self.tell {
-                wait::reap_pid(pid);
-            } else if !reaper::tell_and_reap(&self.above.channel.writer, (pid, status)) {
+            if !self.tell((pid, status)) {
                 self.pipe_full = true;
                 break;
             }
+            wait::reap_pid(pid);
         }
-        if let Some(status) = died {
-            self.on_supervisor_death(Some(status));
+        for (key, status) in died {
+            self.on_supervisor_death(&key, Some(status));
         }
+    }
+
+    /// Tells whoever may wait for it of a death. False: it could not be told.
+    fn tell(&mut self, dead: wait::Dead) -> bool {
+        let mut told = true;
+        for supervisor in self.supervisors.values_mut().filter_map(|s| s.may_wait_for_others().then_some(s)) {
+            match &supervisor.channel {
+                None => told &= reaper::tell(&self.above.channel.writer, dead),
+                // One that does not read must not keep the others waiting; it learns it from the kernel.
+                Some(own) => drop(reaper::tell(&own.writer, dead)),
+            }
+        }
+        told
     }
 
     // ------------------------------------------------------------------------------------ the end
@@ -735,13 +695,11 @@ impl Scanner {
     fn end(&mut self) -> u8 {
         let program = CString::new(format!("{DIR}/finish")).expect("no NUL in it");
         let argv = CArray::new(vec![program.clone()]);
-        // What is pending must not end us when it is let through.
         self.watch = None;
-        signal::ignore(notice::SIGNAL);
-        signal::set_default(notice::SIGNAL);
-        signal::unblock_all();
+        let_signals_through();
         if self.keeper.is_some() && !self.abandoned {
             let _ = rustix::fs::unlink(SOCKET);
+            let _ = std::fs::remove_dir(ISOLATED);
         }
         if self.options.console.is_some() {
             process::speak_to(self.options.console.as_ref());
@@ -751,12 +709,6 @@ impl Scanner {
             e => diag::exit_code(Err(Error::unable(format_args!("execute {DIR}/finish"), e))),
         }
     }
-}
-
-/// Whether a supervisor of this scan directory is alive, whoever's child it is.
-fn supervisor_lives() -> bool {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    rustix::fs::open(SUPERVISE_LOCK, flags, FileMode::empty()).is_ok_and(|f| lock::is_locked(&f) == Ok(true))
 }
 
 fn lock_scan_directory() -> Result<OwnedFd> {

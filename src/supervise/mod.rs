@@ -2,6 +2,7 @@
 //!
 //! - [`machine`]: one service, pure; [`oneshot`]: one oneshot, pure.
 //! - [`journal`]: the memory that survives the process.
+//! - [`place`]: what it has beside the services.
 //! - [`wire`]: what svscan and rc say to it.
 //! - [`host`]: the process around them.
 
@@ -9,6 +10,7 @@ pub mod host;
 pub mod journal;
 pub mod machine;
 pub mod oneshot;
+pub mod place;
 pub mod wire;
 
 pub use host::{Mode, run};

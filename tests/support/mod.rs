@@ -181,7 +181,9 @@ impl World {
         let mut command = Command::new("/bin/sh");
         let script = format!(r#"{words} exec "$0" "$@" 3>svscan-ready"#);
         command.args(["-c", &script]).arg(self.daemons.path("svscan")).args(["-d", "3"]);
-        command.args(options).args(["--", "scan"]);
+        // PERENNIAL_SVSCAN_OPTIONS: the same scenarios with other options, `-i` say.
+        let more = std::env::var("PERENNIAL_SVSCAN_OPTIONS").unwrap_or_default();
+        command.args(options).args(more.split_whitespace()).args(["--", "scan"]);
         let like = self.command(&self.daemons, "svscan");
         command.envs(like.get_envs().filter_map(|(k, v)| Some((k, v?)))).stdin(Stdio::null());
         let _ = fs::remove_file("svscan-ready");

@@ -16,7 +16,7 @@
 //! Pid 1 is not replaced. A new version of `init` that executes and then fails ends the container, and what
 //! it does is small: it reaps, keeps, and executes the scanner that is on disk.
 
-use super::{Above, CONTROL, DIR, Scanner};
+use super::{Above, COMMON, CONTROL, DIR, Scanner};
 use crate::diag::{self, Error};
 use crate::process::{Pid, Signal, WaitStatus};
 use crate::scan::Identity;
@@ -174,7 +174,7 @@ impl Scanner {
         };
         let (fds, letters) = self.handed_over();
         let mut words = vec![name, c"--again".to_owned(), text(&letters)];
-        if let Some(child) = self.child {
+        if let Some(child) = self.supervisors.get(COMMON).and_then(|common| common.child) {
             words.extend([c"--child".to_owned(), text(&child.to_string())]);
         }
         words.extend(self.options.words().iter().map(|word| text(word)));
@@ -189,7 +189,7 @@ impl Scanner {
     /// What the successor gets, and the letters that say what is what.
     fn handed_over(&self) -> (Vec<(BorrowedFd<'_>, i32)>, String) {
         let all = [
-            ('l', self.above.listener.as_ref()),
+            ('l', self.supervisors.get(COMMON).and_then(|common| common.listener.as_ref())),
             ('k', Some(&self.above.keeper)),
             ('r', Some(&self.above.channel.reader)),
             ('w', Some(&self.above.channel.writer)),
@@ -202,11 +202,13 @@ impl Scanner {
         there.zip(Above::FIRST_FD..).map(|((letter, fd), n)| ((fd.as_fd(), n), letter)).unzip()
     }
 
-    /// We are the new version: now the supervisor.
-    pub(super) fn upgrade_supervisor(&mut self) {
+    /// We are the new version: now the supervisors.
+    pub(super) fn upgrade_supervisors(&mut self) {
         diag::info(concat!("upgraded: this is version ", env!("CARGO_PKG_VERSION")));
-        self.upgrading = true;
-        self.tell_supervisor(&Request::Upgrade);
+        for supervisor in self.supervisors.values_mut() {
+            supervisor.upgrading = true;
+            supervisor.tell(&Request::Upgrade);
+        }
     }
 }
 

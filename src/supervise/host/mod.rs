@@ -31,6 +31,7 @@ use self::service::{Body, Service};
 use super::journal::{INPUT_BYTES, Journal, Source};
 use super::machine::{Event, Leave};
 use super::oneshot;
+use super::place::Place;
 use super::wire::{Finish, Request};
 use crate::diag::{self, Error, Result, Unable, code};
 use crate::process::{Pid, Signal, WaitStatus};
@@ -103,6 +104,8 @@ struct Goal {
 /// A program connected to our socket.
 struct Link {
     socket: OwnedFd,
+    /// It is svscan.
+    scanner: bool,
     /// It is telling a complete list; these are on it.
     listing: Option<BTreeSet<Identity>>,
     /// Answers that it was too slow to read.
@@ -113,7 +116,7 @@ struct Link {
 
 impl Link {
     fn new(socket: OwnedFd) -> Link {
-        Link { socket, listing: None, unsent: VecDeque::new(), awaits_room: false }
+        Link { socket, scanner: false, listing: None, unsent: VecDeque::new(), awaits_room: false }
     }
 }
 
@@ -140,6 +143,8 @@ const UNKNOWN_END: WaitStatus = WaitStatus(0xff00);
 pub enum Mode {
     /// The services that svscan names.
     Many {
+        /// What is ours.
+        place: Place,
         /// Our socket, made by somebody who outlives us, or none yet.
         listener: Option<OwnedFd>,
         /// The lock of the scan directory: we are an upgrade of whoever had it.
@@ -182,6 +187,9 @@ struct Host {
     due: VecDeque<Id>,
     deferred: Vec<Deferred>,
     single: bool,
+    place: Place,
+    /// There has been a service: an isolated one's supervisor ends with it.
+    busy: bool,
     finishing: Option<Finish>,
     /// What dies is started again.
     restarts: bool,
@@ -201,8 +209,11 @@ impl Host {
         let base = servicedir::open(rustix::fs::CWD, ".").unable("open the current directory")?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).unable("create an epoll descriptor")?;
         let signals = SignalFd::open(blocked).unable("create a signal descriptor")?;
-        let single = matches!(mode, Mode::One(_));
-        let journal_name = if single { "supervise/journal" } else { ".s6-svscan/journal" };
+        let (single, place) = match &mode {
+            Mode::One(_) => (true, Place::common()),
+            Mode::Many { place, .. } => (false, place.clone()),
+        };
+        let journal_name = if single { "supervise/journal".to_owned() } else { place.journal() };
         let mut only = None;
         if single {
             servicedir::prepare(&base).unable("make event and supervise")?;
@@ -211,9 +222,9 @@ impl Host {
         }
         let lock = match &mut mode {
             Mode::One(_) => None,
-            Mode::Many { lock, .. } => Some(lock_scan_directory(lock.take())?),
+            Mode::Many { lock, .. } => Some(take_lock(&place.lock(), lock.take())?),
         };
-        let (journal, why) = Journal::open(&base, journal_name).unable("map memory")?;
+        let (journal, why) = Journal::open(&base, &journal_name).unable("map memory")?;
         if let Some(errno) = why {
             let error = Error::unable(format_args!("open {journal_name}"), errno);
             diag::warn(format_args!("{error}: a successor of this process will know less"));
@@ -245,6 +256,8 @@ impl Host {
             due: VecDeque::new(),
             deferred: Vec::new(),
             single,
+            place,
+            busy: false,
             finishing: None,
             restarts: true,
             upgrading: false,
@@ -274,7 +287,7 @@ impl Host {
     fn begin_many(&mut self, listener: Option<OwnedFd>) -> Result<()> {
         let listener = match listener {
             Some(listener) => listener,
-            None => socket::listen(super::wire::SOCKET).unable("listen at .s6-svscan/socket")?,
+            None => socket::listen(&self.place.socket()).unable("listen for requests")?,
         };
         self.watch(listener.as_fd(), Token::Listener).unable("watch the socket")?;
         self.listener = Some(listener);
@@ -314,6 +327,7 @@ impl Host {
         match self.finishing {
             Some(Finish::Abandon) => true,
             Some(Finish::Stop | Finish::StopAll) => nothing_left,
+            None if self.place.is_isolated() => self.busy && nothing_left && self.deferred.is_empty(),
             None => self.single && nothing_left,
         }
     }
@@ -510,11 +524,10 @@ impl Host {
     }
 }
 
-/// There is one supervisor of many in a scan directory, and a scanner can tell whether it lives. `held`: we
-/// may have become what we are with the lock in our hands.
-fn lock_scan_directory(held: Option<OwnedFd>) -> Result<OwnedFd> {
+/// There is one supervisor of many at each place, and a scanner can tell whether it lives. `held`: we may have
+/// become what we are with the lock in our hands.
+fn take_lock(path: &str, held: Option<OwnedFd>) -> Result<OwnedFd> {
     use rustix::fs::{Mode as FileMode, OFlags};
-    let path = crate::scan::run::SUPERVISE_LOCK;
     let there = Identity::at(path);
     if let Some(lock) = held.filter(|lock| there.is_ok() && Identity::of(lock) == there) {
         return Ok(lock);

@@ -63,7 +63,12 @@ impl Host {
     /// Requests wait until we have taken over what there is: they may be about it.
     pub(super) fn on_request(&mut self, link: u32, request: Request, fds: Vec<OwnedFd>) {
         match request {
-            Request::Hello => self.on_hello(fds),
+            Request::Hello => {
+                if let Some(Some(link)) = self.links.get_mut(link as usize) {
+                    link.scanner = true;
+                }
+                self.on_hello(fds);
+            }
             request if self.adopted => self.obey_request(link, request),
             request => self.early.push((link, request)),
         }
@@ -151,13 +156,22 @@ impl Host {
         if self.finishing.is_some() {
             return;
         }
-        if self.deferred.iter().any(|d| d.name == name) {
+        if self.deferred.iter().any(|d| d.name == name) || self.is_for_another(link, &name) {
             return;
         }
         let known = self.try_add(name, Duration::from_millis(250), String::new());
         if let Some(Some(Link { listing: Some(listing), .. })) = self.links.get_mut(link as usize) {
             listing.extend(known);
         }
+    }
+
+    /// rc tells the common supervisor of all services. One that is to be isolated is svscan's to give away.
+    fn is_for_another(&self, link: u32, name: &str) -> bool {
+        use rustix::fs::{Access, AtFlags, accessat};
+        let service = name.strip_suffix("/log").unwrap_or(name);
+        !matches!(self.links.get(link as usize), Some(Some(Link { scanner: true, .. })))
+            && !self.names.contains_key(name)
+            && accessat(&self.base, format!("{service}/isolate"), Access::EXISTS, AtFlags::empty()).is_ok()
     }
 
     /// What was not on the complete list is gone from the directory.

@@ -9,6 +9,7 @@ use crate::diag::{self, Error};
 use crate::supervise::{LISTEN_FD, LOCK_FD};
 use crate::sys::process;
 use crate::sys::spawn::{self, CArray};
+use std::ffi::CString;
 use std::os::fd::AsFd;
 
 impl Host {
@@ -29,10 +30,11 @@ impl Host {
 
     fn become_successor(&self) -> Result<std::convert::Infallible, String> {
         if !self.journal.is_kept() {
-            return Err("there is no .s6-svscan/journal to remember anything by".to_owned());
+            return Err("there is no journal to remember anything by".to_owned());
         }
         let (program, name) = process::sibling("supervise").ok_or("its executable is gone")?;
-        let argv = CArray::new(vec![name, c"--listen".to_owned(), c".".to_owned()]);
+        let words = self.place.words().into_iter().map(|w| CString::new(w).expect("names have no NUL"));
+        let argv = CArray::new([name].into_iter().chain(words).collect());
         let listener = self.listener.as_ref().map(|fd| (fd.as_fd(), LISTEN_FD));
         let lock = self.lock.as_ref().map(|fd| (fd.as_fd(), LOCK_FD));
         let fds: Vec<_> = listener.into_iter().chain(lock).collect();
