@@ -60,10 +60,18 @@ impl Host {
     pub(super) fn keep(&mut self, id: Id) {
         let (Some(keeper), Some(service)) = (&self.keeper, self.service(id)) else { return };
         let Body::Longrun(longrun) = &service.body else { return };
-        let refused = longrun.fifos().any(|fifo| reaper::hold(keeper, fifo, fifo.identity).is_err());
-        if refused {
-            self.keep_later(id);
+        let refused = longrun.fifos().find_map(|fifo| reaper::hold(keeper, fifo, fifo.identity).err());
+        match refused {
+            None => {}
+            Some(e) if is_full(e) => self.keep_later(id),
+            Some(_) => self.forget_keeper(),
         }
+    }
+
+    /// The keeper is gone. The next scanner brings another.
+    fn forget_keeper(&mut self) {
+        self.keeper = None;
+        self.untold = Untold::default();
     }
 
     pub(super) fn keep_later(&mut self, id: Id) {
@@ -91,10 +99,18 @@ impl Host {
     pub(super) fn release(&mut self) {
         let released = std::mem::take(&mut self.untold.released);
         if let (Some(keeper), false) = (&self.keeper, released.is_empty())
-            && reaper::release(keeper, &released).is_err()
+            && let Err(e) = reaper::release(keeper, &released)
         {
+            if !is_full(e) {
+                return self.forget_keeper();
+            }
             self.untold.released = released;
             self.untold.retry_at.get_or_insert(clock::mono().after(ASK_AGAIN));
         }
     }
+}
+
+/// It has too much to read, and will have read it.
+fn is_full(e: Errno) -> bool {
+    matches!(e, Errno::AGAIN | Errno::NOBUFS | Errno::NOMEM | Errno::TOOMANYREFS)
 }
