@@ -74,6 +74,21 @@ fn whoever_takes_the_place_of_the_killed_looks_the_same() {
     container.stop().exits(0);
 }
 
+#[test]
+fn svc_says_for_which_service_the_time_is_up() {
+    let Some(image) = Image::new() else { return };
+    let deaf = "trap '' TERM; echo deaf; while :; do sleep 0.01; done";
+    let image = image.longrun("deaf", deaf, &[]).file("deaf/timeout-kill", "2000");
+    let container = image.longrun("web", SLEEP, &[]).boot(&[]);
+    container.wait_for("2 services up in ");
+    container.wait_for("deaf\n");
+    assert_eq!(
+        container.shows("svc -wD -T 100 -d /run/service/deaf; echo $?"),
+        "99\nsvc: fatal: timed out: /run/service/deaf is up, not down\n"
+    );
+    container.stop().exits(0);
+}
+
 // ---------------------------------------------------------------------------------------- why it stops
 
 #[test]

@@ -95,6 +95,25 @@ impl View {
         (self.up, self.ready, self.down_first) = (goal.up, goal.ready, None);
     }
 
+    /// What it is, and what it should be: `up, not ready`.
+    pub fn shortfall(&self, goal: Goal) -> String {
+        let is = match (self.up, self.ready) {
+            (true, true) => "up and ready",
+            (true, false) => "up",
+            (false, true) => "down",
+            (false, false) => "down, with its finish script running",
+        };
+        let wanted = match (goal.up, goal.ready) {
+            _ if self.down_first.is_some() => "restarted",
+            (true, true) if self.up => "ready",
+            (true, true) => "up and ready",
+            (true, false) => "up",
+            (false, true) if !self.up => "finished",
+            (false, _) => "down",
+        };
+        format!("{is}, not {wanted}")
+    }
+
     /// Whether it is as wanted.
     pub fn is_reached(&self, goal: Goal) -> bool {
         self.down_first.is_none() && self.up == goal.up && (self.ready || !goal.ready)
@@ -102,7 +121,7 @@ impl View {
 }
 
 /// How waiting ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// All (or, if so asked, one of them) are as wanted; so many of them only because they cannot be.
     Reached {
@@ -110,7 +129,10 @@ pub enum Verdict {
         failures: usize,
     },
     /// The time is up.
-    TimedOut,
+    TimedOut {
+        /// Those that are not as wanted, each with what it is.
+        waiting: Vec<String>,
+    },
 }
 
 /// Services that are being listened to.
@@ -122,6 +144,7 @@ pub struct Watch {
 }
 
 struct Watched {
+    path: String,
     goal: Goal,
     view: View,
 }
@@ -138,7 +161,8 @@ impl Watch {
         for (client, goal) in clients {
             watch.listeners.push(client.listen()?);
             let status = client.status()?;
-            watch.services.push(Watched { goal, view: View::new(&status, goal, finished) });
+            let path = client.path.clone();
+            watch.services.push(Watched { path, goal, view: View::new(&status, goal, finished) });
         }
         Ok(watch)
     }
@@ -149,13 +173,18 @@ impl Watch {
         // Every byte counts: a service that was up for a moment has been up.
         let reached = is_reached(services, *any)
             || event::listen(listeners, deadline, |n, byte| {
-                let Watched { goal, view } = &mut services[n];
+                let Watched { goal, view, .. } = &mut services[n];
                 view.hear(byte, *goal);
                 is_reached(services, *any)
             })
             .unable("wait for events")?;
         let failures = services.iter().filter(|s| s.view.failed).count();
-        Ok(if reached { Verdict::Reached { failures } } else { Verdict::TimedOut })
+        if reached {
+            return Ok(Verdict::Reached { failures });
+        }
+        let waiting = services.iter().filter(|s| !s.view.is_reached(s.goal));
+        let waiting = waiting.map(|s| format!("{} is {}", s.path, s.view.shortfall(s.goal))).collect();
+        Ok(Verdict::TimedOut { waiting })
     }
 }
 
@@ -180,9 +209,19 @@ pub fn conclude(verdict: Verdict) -> Result<u8> {
                 n => format!("{n} services failed for good, or their supervisors left"),
             },
         )),
-        Verdict::TimedOut => Err(Error::new(code::TIMED_OUT, "timed out")),
+        Verdict::TimedOut { waiting } => {
+            let more = waiting.len().saturating_sub(MOST_NAMED);
+            let mut text = format!("timed out: {}", waiting[..waiting.len() - more].join("; "));
+            if more > 0 {
+                text += &format!("; and {more} more");
+            }
+            Err(Error::new(code::TIMED_OUT, text))
+        }
     }
 }
+
+/// A message names no more services than these.
+const MOST_NAMED: usize = 8;
 
 /// An exit code that counts failures must not be one that says something else.
 const MOST_FAILURES: usize = code::TIMED_OUT as usize - 1;
@@ -230,6 +269,20 @@ mod tests {
         assert_eq!(reached_after((false, true), 'r', b"u"), Some(1));
         assert_eq!(reached_after((false, false), 'R', b"DuU"), Some(3));
         assert_eq!(reached_after((true, true), 'd', b"su"), None);
+    }
+
+    #[test]
+    fn what_was_waited_for_in_vain_is_said() {
+        let shortfall = |start: (bool, bool), letter| {
+            let goal = Goal::from_letter(letter).unwrap();
+            View::new(&status(start.0, start.1), goal, true).shortfall(goal)
+        };
+        assert_eq!(shortfall((true, false), 'U'), "up, not ready");
+        assert_eq!(shortfall((false, true), 'U'), "down, not up and ready");
+        assert_eq!(shortfall((false, false), 'u'), "down, with its finish script running, not up");
+        assert_eq!(shortfall((true, true), 'D'), "up and ready, not down");
+        assert_eq!(shortfall((false, false), 'D'), "down, with its finish script running, not finished");
+        assert_eq!(shortfall((true, true), 'R'), "up and ready, not restarted");
     }
 
     #[test]
