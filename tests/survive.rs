@@ -41,7 +41,8 @@ fn main() -> ExitCode {
             cases.push(Scenario::new(format!("{name}, {who} killed"), move || sweep(name, who)));
         }
     }
-    runner::run("survive", &cases, || {
+    let patience = if tries_all() { Duration::from_secs(7200) } else { TIME * 20 };
+    runner::run_patiently("survive", &cases, patience, || {
         Programs::link(executable, programs().dir, "");
     })
 }
@@ -110,9 +111,13 @@ fn may_contain() -> bool {
     command.status().is_ok_and(|status| status.success())
 }
 
+fn tries_all() -> bool {
+    std::env::var_os("SURVIVE_ALL").is_some()
+}
+
 /// One case: as many places as there is time for.
 fn sweep(event: &str, who: &str) {
-    let all = std::env::var_os("SURVIVE_ALL").is_some();
+    let all = tries_all();
     let began = Instant::now();
     let total = contain(event, who, &[0]).iter().map(|report| report.stops).max().unwrap_or(0);
     let mut places = spread(total);

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-/// A whole scenario may take this long.
+/// A whole scenario may take this long, as a rule.
 const SCENARIO_PATIENCE: Duration = Duration::from_secs(180);
 
 /// Most of a scenario is waiting: so many run at once.
@@ -47,6 +47,16 @@ pub fn shared_dir() -> PathBuf {
 
 /// Runs all scenarios, after `prepare`. A line that a scenario prints to standard output is shown.
 pub fn run(program: &str, scenarios: &[Scenario<'_>], prepare: impl FnOnce()) -> ExitCode {
+    run_patiently(program, scenarios, SCENARIO_PATIENCE, prepare)
+}
+
+/// The same for scenarios that may take this long.
+pub fn run_patiently(
+    program: &str,
+    scenarios: &[Scenario<'_>],
+    patience: Duration,
+    prepare: impl FnOnce(),
+) -> ExitCode {
     if let Ok(one) = std::env::var(ONE) {
         return run_one(scenarios, &one);
     }
@@ -70,7 +80,7 @@ pub fn run(program: &str, scenarios: &[Scenario<'_>], prepare: impl FnOnce()) ->
         }
         std::thread::sleep(Duration::from_millis(10));
         running.retain_mut(|(id, child, since)| {
-            let late = since.elapsed() > SCENARIO_PATIENCE;
+            let late = since.elapsed() > patience;
             if late {
                 let _ = child.kill();
             }
