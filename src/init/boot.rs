@@ -188,14 +188,12 @@ impl Boot {
             diag::say_as(SPEAKER, Level::Info, text);
         }
         let what = if up { "started" } else { "stopped" };
-        match report.cut_short(&live.graph) {
-            Some(text) if report.timed_out => diag::say_as(SPEAKER, Level::Warning, text),
-            None if !report.skipped.is_empty() && self.verbosity >= 1 => {
-                let skipped: Vec<&str> = report.skipped.iter().map(|i| live.graph.name(*i)).collect();
-                let skipped = skipped.join(" ");
-                diag::say_as(SPEAKER, Level::Warning, format_args!("because of that: not {what}: {skipped}"));
-            }
-            _ => {}
+        // What was under way has been named already.
+        if !report.skipped.is_empty() && !report.interrupted && self.verbosity >= 1 {
+            let why = if report.timed_out { "the time is up" } else { "because of that" };
+            let skipped: Vec<&str> = report.skipped.iter().map(|i| live.graph.name(*i)).collect();
+            let skipped = skipped.join(" ");
+            diag::say_as(SPEAKER, Level::Warning, format_args!("{why}: not {what}: {skipped}"));
         }
         Ok(report)
     }
@@ -249,6 +247,10 @@ impl Progress for Told<'_> {
             let what = if up { "starting" } else { "stopping" };
             diag::say_as(SPEAKER, Level::Info, format_args!("service {name}: {what}"));
         }
+    }
+
+    fn is_cut_short(&mut self, name: &str, up: bool, end: End, took: Duration) {
+        self.ends(name, up, end, took);
     }
 
     fn ends(&mut self, name: &str, up: bool, end: End, duration: Duration) {

@@ -59,6 +59,8 @@ pub trait Progress {
     fn begins(&mut self, name: &str, up: bool);
     /// A step has ended.
     fn ends(&mut self, name: &str, up: bool, end: End, took: Duration);
+    /// A step was being made when the change was cut short: `end` says why. [`Report::under_way`] has it too.
+    fn is_cut_short(&mut self, _name: &str, _up: bool, _end: End, _took: Duration) {}
 }
 
 /// How a change is made.
@@ -269,7 +271,7 @@ impl<'a> Engine<'a> {
             let end = if report.timed_out { End::TimedOut } else { End::Interrupted };
             for (index, step) in std::mem::take(&mut self.steps) {
                 self.give_up(index, up)?;
-                progress.ends(graph.name(index), up, end, clock::mono().since(step.began));
+                progress.is_cut_short(graph.name(index), up, end, clock::mono().since(step.began));
                 report.under_way.push(index);
             }
         }
