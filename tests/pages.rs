@@ -269,9 +269,7 @@ try rc -l live2 up late
     );
     prints(
         &script,
-        "rc: warning: unable to start never: timed out\nrc: warning: unable to start slow: timed out\n\
-         rc: warning: the time is up; under way: never slow; not begun: web\n2\n\
-         rc: warning: unable to start never: timed out\n\
+        "rc: warning: the time is up; under way: never slow; not begun: web\n2\n\
          rc: warning: the time is up; under way: never; not begun: slow\n2\n\
          other\n0\n\
          rc: warning: unable to start late: timed out\n1\n",
