@@ -3,7 +3,8 @@
 use lexopt::prelude::*;
 use perennial::cli;
 use perennial::diag::{Error, Result, code};
-use perennial::scan::client::{COMMANDS, ScanDir, UPGRADE};
+use perennial::scan::client::ScanDir;
+use perennial::scan::control::Command;
 use std::process::ExitCode;
 
 const USAGE: &str = "svscanctl [ -zabhitqnN ] [ --upgrade ] scandir";
@@ -21,10 +22,8 @@ pub fn svscanctl(mut parser: lexopt::Parser) -> Result<u8> {
     let (mut letters, mut dir) = (Vec::new(), None);
     while let Some(arg) = parser.next()? {
         match arg {
-            Short(letter) if letter.is_ascii() && COMMANDS.contains(&(letter as u8)) => {
-                letters.push(letter as u8);
-            }
-            Long("upgrade") => letters.push(UPGRADE),
+            Short(letter) => letters.push(command(letter).ok_or_else(|| cli::usage(USAGE))?),
+            Long("upgrade") => letters.push(Command::Upgrade.letter()),
             Long("help") => return cli::help(USAGE),
             Value(value) if dir.is_none() => dir = Some(value.string()?),
             _ => return Err(cli::usage(USAGE)),
@@ -38,4 +37,10 @@ pub fn svscanctl(mut parser: lexopt::Parser) -> Result<u8> {
     // Without a command this still finds out whether anybody listens.
     ScanDir::open(&dir)?.send(&letters)?;
     Ok(code::OK)
+}
+
+/// The byte for an option. The upgrade has none: its letter is not s6's.
+fn command(letter: char) -> Option<u8> {
+    let byte = u8::try_from(letter).ok()?;
+    Command::try_from(byte).ok().filter(|command| *command != Command::Upgrade).map(|_| byte)
 }

@@ -8,12 +8,6 @@ use crate::servicedir::client::{control, is_locked};
 use rustix::fs::CWD;
 use std::os::fd::OwnedFd;
 
-/// The commands of a scanner: the options of svscanctl, and the bytes that it sends.
-pub const COMMANDS: &[u8] = b"zabhitqnN";
-
-/// The command to go over to the version on disk. Ours only, and no letter of svscanctl: `--upgrade`.
-pub const UPGRADE: u8 = b'U';
-
 /// A scan directory that a client looks at.
 pub struct ScanDir {
     /// As the caller typed it, for messages.

@@ -3,6 +3,7 @@
 //! This file is the pure part: two listings → what to tell the supervisor. [`run`] is the loop.
 
 pub mod client;
+pub mod control;
 pub mod link;
 pub mod reaper;
 pub mod run;

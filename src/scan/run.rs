@@ -19,8 +19,9 @@ pub mod upgrade;
 
 use self::supervisor::{Around, Supervisor, is_held};
 use self::upgrade::{Again, Probe};
+use super::control::Command;
 use super::reaper::{self, Channel, Keeper};
-use super::{Limits, Listing, Skipped, changes, client, list, loggers_first};
+use super::{Limits, Listing, Skipped, changes, list, loggers_first};
 use crate::diag::{self, Error, Result, Unable, code};
 use crate::process::{Signal, WaitStatus};
 use crate::servicedir;
@@ -404,17 +405,17 @@ impl Scanner {
         let mut buf = [0u8; 64];
         let Ok(n) = rustix::io::read(&self.control, &mut buf) else { return };
         for byte in &buf[..n] {
-            match *byte {
-                b'z' => self.reap(),
-                b'a' => self.scan(false),
-                b'b' => self.on_signal(Signal::ABRT),
-                b'h' => self.on_signal(Signal::HUP),
-                b'i' | b't' => self.finish(Finish::Stop),
-                b'q' => self.finish(Finish::StopAll),
-                b'n' => self.tell_all(&Request::Prune(false)),
-                b'N' => self.tell_all(&Request::Prune(true)),
-                client::UPGRADE => self.upgrade(),
-                byte => diag::warn(format_args!("unknown command {:?} in {CONTROL}", byte as char)),
+            match Command::try_from(*byte) {
+                Ok(Command::Reap) => self.reap(),
+                Ok(Command::Scan) => self.scan(false),
+                Ok(Command::Abandon) => self.on_signal(Signal::ABRT),
+                Ok(Command::Rescan) => self.on_signal(Signal::HUP),
+                Ok(Command::Stop) => self.finish(Finish::Stop),
+                Ok(Command::StopAll) => self.finish(Finish::StopAll),
+                Ok(Command::Prune) => self.tell_all(&Request::Prune(false)),
+                Ok(Command::PruneAll) => self.tell_all(&Request::Prune(true)),
+                Ok(Command::Upgrade) => self.upgrade(),
+                Err(()) => diag::warn(format_args!("unknown command {:?} in {CONTROL}", *byte as char)),
             }
         }
     }
