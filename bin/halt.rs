@@ -4,6 +4,7 @@ use lexopt::prelude::*;
 use perennial::cli;
 use perennial::diag::{Error, Result, Unable, code};
 use perennial::init::place::{CONTROL, SCANDIR};
+use perennial::process::Pid;
 use perennial::rc::engine::restart_nothing;
 use rustix::fs::{Mode, OFlags, open};
 use std::process::ExitCode;
@@ -46,8 +47,10 @@ pub fn halt(mut parser: lexopt::Parser) -> Result<u8> {
 /// Who called us, for the container's log: we shall be gone when init reads it. A finish script is called
 /// in the directory of its service.
 fn caller() -> String {
-    let Some(parent) = rustix::process::getppid() else { return String::new() };
-    let shown = perennial::sys::process::shown(parent.into());
+    let parent = rustix::process::getppid().map(Pid::from);
+    // An orphan's parent is pid 1, which says nothing; that of a process from outside is not to be seen.
+    let Some(parent) = parent.filter(|pid| pid.raw() != 1) else { return String::new() };
+    let shown = perennial::sys::process::shown(parent);
     let dir = std::env::current_dir().unwrap_or_default();
     let service = match (dir.parent().and_then(|d| d.file_name()), dir.file_name()) {
         (Some(above), Some(name)) if above == "servicedirs" || above == "legacy-services" => Some(name),
