@@ -19,7 +19,7 @@ use rustix::fs::{FileType, Mode, OFlags, RawDir, openat};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 /// Something that is wrong, or looks wrong, and where.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -285,7 +285,7 @@ pub fn read_below(
     findings.layer = root.is_layer();
     let mut definitions = Definitions::new();
     for source in sources {
-        match servicedir::open(rustix::fs::CWD, source.as_str()).and_then(entries) {
+        match entries(rustix::fs::CWD, source) {
             Ok(entries) => read_source(source, entries, &mut definitions, findings),
             Err(e) => findings.error(source, None, format!("unable to list this source: {}", reason(e))),
         }
@@ -318,9 +318,9 @@ fn add_built_in(definitions: &mut Definitions, mut built_in: Definitions, roots:
 
 type Entry = (String, FileType);
 
-/// The names in a directory, sorted as bytes, without those that begin with a dot.
-fn entries(dir: OwnedFd) -> Result<Vec<Entry>, Errno> {
-    let open = openat(&dir, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+/// The names in the directory `path` (relative to `at`), sorted as bytes, without those that begin with a dot.
+fn entries(at: impl AsFd, path: &str) -> Result<Vec<Entry>, Errno> {
+    let open = openat(at, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let mut space = [MaybeUninit::uninit(); 4096];
     let mut raw = RawDir::new(&open, &mut space);
     let mut out = Vec::new();
@@ -371,7 +371,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn read(&mut self, definition: &mut Definition) {
-        let entries = match servicedir::open(&self.dir, ".").and_then(entries) {
+        let entries = match entries(&self.dir, ".") {
             Ok(entries) => entries,
             Err(e) => {
                 self.findings.error(&self.path, None, format!("unable to list: {}", reason(e)));
@@ -495,7 +495,7 @@ impl Reader<'_> {
     }
 
     fn names_in_directory(&mut self, directory: &str) -> Vec<Reference> {
-        let listed = servicedir::open(&self.dir, directory).and_then(entries);
+        let listed = entries(&self.dir, directory);
         match listed {
             Ok(entries) => entries
                 .into_iter()
