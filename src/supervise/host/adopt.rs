@@ -5,9 +5,15 @@
 //! [`crate::scan::reaper`]), said that it is ready (the FIFO kept it), or its pid may be another process by
 //! now. Who a process is is its pid *and* when it was made.
 //!
-//! The order matters. First everything that is known of the dead is read, then each process is looked at: a
-//! record that was there before we saw its process alive speaks of an earlier process with that pid. And a
-//! pidfd is opened before the process is looked at: what is found alive then is what the pidfd holds.
+//! The order matters, because we may be killed in here too.
+//!
+//! 1. Every service is loaded and its process looked at. A pidfd is opened before that: what is found alive
+//!    then is what the pidfd holds.
+//! 2. The command that our predecessor was at is done again, while nothing has changed yet: it is for the
+//!    process that was there then, dead or alive, and not for one that takes its place.
+//! 3. What is known of the dead is taken one by one, each noted before the next is read. What is told of a
+//!    process that is alive speaks of an earlier one with that pid.
+//! 4. Who is gone and not told of ended in a way that nobody can tell.
 
 use super::fifo::Fifo;
 use super::service::{self, Adopted, Body, Longrun, Service, Supervise};
@@ -31,8 +37,8 @@ use std::time::Duration;
 enum Fate {
     /// It is there (or dead and not yet reaped); this is it.
     There(Option<OwnedFd>),
-    /// It is gone, and ended like this, if anybody knows.
-    Gone(Option<WaitStatus>),
+    /// It is gone.
+    Gone,
 }
 
 /// A wall clock stamp and the kernel's idea of when a process began may differ by this much, for a process
@@ -46,44 +52,66 @@ const LINGERING_MS: u32 = 50;
 /// of, however many more there should be.
 const RESERVE: i32 = 16;
 
-type Known = BTreeMap<Pid, WaitStatus>;
-
 impl Host {
     /// Takes over everything that the journal knows of.
     pub(super) fn adopt_all(&mut self) {
-        let mut known = Known::new();
-        self.read_records(&mut known);
-        known.extend(self.journal.unfinished_reap());
         let mut slots = BTreeMap::new();
         for slot in self.journal.used() {
-            if let Some(id) = self.adopt(slot, &mut known) {
+            if let Some(id) = self.adopt(slot) {
                 slots.insert(slot, id);
             }
         }
-        self.journal.reaped_done();
         if let Some((slot, source)) = self.journal.unfinished_input()
             && let Some(id) = slots.get(&slot)
         {
             self.take_input(*id, source, INPUT_BYTES);
         }
         self.journal.input_done();
+        if let Some((pid, status)) = self.journal.unfinished_reap() {
+            self.hear_of_death(pid, status);
+        }
+        self.journal.reaped_done();
+        if let Some((pid, status)) = self.journal.unfinished_record() {
+            self.hear_of_death(pid, status);
+        }
+        self.journal.record_done();
+        while let Some((pid, status)) = self.records.as_ref().and_then(|r| self.journal.read_record(r)) {
+            self.hear_of_death(pid, status);
+            self.journal.record_done();
+        }
+        for id in slots.into_values() {
+            self.give_up_on_gone(id);
+        }
         // Children that died while we were becoming what we are.
         self.reap();
     }
 
-    /// Reads what reapers told while nobody listened. The last record of a pid counts.
-    fn read_records(&mut self, known: &mut Known) {
-        known.extend(self.journal.unfinished_record());
-        if let Some(pipe) = &self.records {
-            while let Some((pid, status)) = self.journal.read_record(pipe) {
-                known.insert(pid, status);
-            }
+    /// Somebody tells of a process that may be one that we take over.
+    fn hear_of_death(&mut self, pid: Pid, status: WaitStatus) {
+        let Some(id) = self.by_pid.get(&pid).copied() else { return };
+        let Some(service) = self.service(id) else { return };
+        if let (Some((_, boot)), true) = (service.process(), service.adopted.is_some())
+            && !is_alive(pid, boot)
+        {
+            self.died(id, pid, status);
         }
-        self.journal.record_done();
+    }
+
+    /// A process that is gone, and nobody told how.
+    fn give_up_on_gone(&mut self, id: Id) {
+        let Some(service) = self.service(id) else { return };
+        let gone = service.adopted.as_ref().is_some_and(Adopted::is_gone);
+        if let (true, Some((pid, _))) = (gone, service.process()) {
+            service.warn(format_args!(
+                "process {pid} ended while nobody supervised it, and nobody can tell how: \
+                 recording {UNKNOWN_END}"
+            ));
+            self.died(id, pid, UNKNOWN_END);
+        }
     }
 
     /// Takes over one service.
-    fn adopt(&mut self, slot: SlotId, known: &mut Known) -> Option<Id> {
+    fn adopt(&mut self, slot: SlotId) -> Option<Id> {
         let name = self.journal.name(slot);
         let identity = self.journal.identity(slot);
         let memory = self.journal.recall(slot);
@@ -132,7 +160,7 @@ impl Host {
             Some((pid, boot)) => self.hear_of_birth(id, pid, launch::time_of_birth(pid, boot)),
             None => self.ask_again(id),
         }
-        self.adopt_process(id, known);
+        self.adopt_process(id);
         self.set_timer(id);
         Some(id)
     }
@@ -166,17 +194,19 @@ impl Host {
     }
 
     /// Finds out what became of the process of a service that is not our child.
-    fn adopt_process(&mut self, id: Id, known: &mut Known) {
+    fn adopt_process(&mut self, id: Id) {
         let Some((pid, boot)) = self.service(id).and_then(Service::process) else { return };
         if self.is_child(pid) {
             self.by_pid.insert(pid, id);
             return;
         }
-        match self.fate(pid, boot, known) {
+        match fate(pid, boot) {
             Fate::There(pidfd) => self.adopt_running(id, pidfd),
-            Fate::Gone(status) => {
-                let status = status.unwrap_or_else(|| self.unknown_end(id, pid));
-                self.died(id, pid, status);
+            Fate::Gone => {
+                self.by_pid.insert(pid, id);
+                if let Some(service) = self.service_mut(id) {
+                    service.adopted = Some(Adopted { pidfd: None, dead_since: Some(clock::mono()) });
+                }
             }
         }
     }
@@ -192,39 +222,6 @@ impl Host {
     /// We may have executed ourselves anew, or started the process a moment ago.
     fn is_child(&self, pid: Pid) -> bool {
         process::stat(pid).is_some_and(|st| st.ppid == Pid::own().raw())
-    }
-
-    fn fate(&mut self, pid: Pid, boot: u64, known: &mut Known) -> Fate {
-        let pidfd = match wait::pidfd_open(pid) {
-            Ok(pidfd) => Some(pidfd),
-            Err(Errno::SRCH) => return self.gone(pid, known),
-            Err(_) => None,
-        };
-        match process::stat(pid) {
-            Some(stat) if process::same_birth(boot, stat.start) => Fate::There(pidfd),
-            Some(_) => self.gone(pid, known),
-            // No /proc: the pid must do.
-            None if process::stat(Pid::own()).is_none() => Fate::There(pidfd),
-            None => self.gone(pid, known),
-        }
-    }
-
-    /// It was reaped, so whoever reaped it has told of it by now.
-    fn gone(&mut self, pid: Pid, known: &mut Known) -> Fate {
-        if !known.contains_key(&pid) {
-            self.read_records(known);
-        }
-        Fate::Gone(known.get(&pid).copied())
-    }
-
-    fn unknown_end(&self, id: Id, pid: Pid) -> WaitStatus {
-        if let Some(service) = self.service(id) {
-            service.warn(format_args!(
-                "process {} ended while nobody supervised it, and nobody can tell how: recording {}",
-                pid, UNKNOWN_END
-            ));
-        }
-        UNKNOWN_END
     }
 
     /// Lock and control FIFO of a service directory.
@@ -279,6 +276,25 @@ impl Host {
         }
         Ok(id)
     }
+}
+
+fn fate(pid: Pid, boot: u64) -> Fate {
+    let pidfd = match wait::pidfd_open(pid) {
+        Ok(pidfd) => Some(pidfd),
+        Err(Errno::SRCH) => return Fate::Gone,
+        Err(_) => None,
+    };
+    match process::stat(pid) {
+        Some(stat) if process::same_birth(boot, stat.start) => Fate::There(pidfd),
+        // No /proc: the pid must do.
+        None if process::stat(Pid::own()).is_none() => Fate::There(pidfd),
+        Some(_) | None => Fate::Gone,
+    }
+}
+
+/// Whether the process that was made then is neither dead nor gone.
+fn is_alive(pid: Pid, boot: u64) -> bool {
+    process::stat(pid).is_some_and(|stat| stat.state != b'Z' && process::same_birth(boot, stat.start))
 }
 
 /// The process that `supervise/status` speaks of, if it is still there.

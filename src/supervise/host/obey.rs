@@ -1,7 +1,7 @@
 //! Telling machines what happened, and doing what they want done.
 
 use super::launch::{Failure, Launched, Surroundings};
-use super::service::{Body, Service};
+use super::service::{Adopted, Body, Service};
 use super::{Goal, Host, Id, Token, launch};
 use crate::diag;
 use crate::diag::{Error, code};
@@ -166,6 +166,9 @@ impl Host {
 
     pub(super) fn signal(&self, id: Id, pid: Pid, to: To, signal: Signal) {
         let Some(service) = self.service(id) else { return };
+        if service.adopted.as_ref().is_some_and(Adopted::is_gone) {
+            return;
+        }
         let sent = match (to, service.adopted.as_ref().and_then(|a| a.pidfd.as_ref())) {
             (To::Process, Some(pidfd)) => signal::send_pidfd(pidfd, signal),
             (To::Process, None) => signal::send(Target::Process(pid), signal),

@@ -223,14 +223,21 @@ impl Host {
         }
     }
 
+    /// Ends all supervision. A scanner's successor asks again, and so is our successor asked; a service that
+    /// was told to end is not told twice for that.
     pub(super) fn finish(&mut self, how: Finish) {
-        self.finishing = Some(how);
+        if self.finishing.replace(how) == Some(how) {
+            return;
+        }
         self.deferred.clear();
         if how == Finish::Abandon {
             return;
         }
         for id in self.ids() {
             let Some(service) = self.service(id) else { continue };
+            if service.adopted.is_some() && service.is_told_to_leave() {
+                continue;
+            }
             let gentle = service.is_gentle() && how == Finish::Stop;
             match service.body {
                 Body::Longrun(_) if gentle => self.feed(id, Event::Leave(Leave::CloseInput)),

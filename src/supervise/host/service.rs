@@ -79,6 +79,13 @@ pub(super) struct Adopted {
     pub(super) dead_since: Option<Mono>,
 }
 
+impl Adopted {
+    /// It is dead, and there is nothing left of it that could be signalled.
+    pub(super) fn is_gone(&self) -> bool {
+        self.pidfd.is_none() && self.dead_since.is_some()
+    }
+}
+
 impl Service {
     pub(super) fn new(
         name: &str,
@@ -157,6 +164,12 @@ impl Service {
 
     pub(super) fn is_gone(&self) -> bool {
         matches!(&self.body, Body::Longrun(l) if l.machine.is_gone())
+    }
+
+    /// Its process was told to end, and supervision ends with it.
+    pub(super) fn is_told_to_leave(&self) -> bool {
+        let Body::Longrun(Longrun { machine, .. }) = &self.body else { return false };
+        machine.is_last_life() && !machine.status().want_up && machine.status().is_up()
     }
 
     /// When it next has something to do.
