@@ -70,10 +70,12 @@ const EVENTS: &[Event] = &[
     ("a service is started", start),
     ("a service is stopped", stop),
     ("a service dies", die),
+    ("a service is told to restart", restart),
     ("a finish script ends", finish),
     ("a service becomes ready", become_ready),
     ("a service starts and is ready at once", ready_at_once),
     ("signals are sent", send_signals),
+    ("lines are logged", log),
     ("a service appears", appear),
     ("a oneshot is run", run_oneshot),
     (CONTAINER_STOPS, container_stops),
@@ -425,6 +427,28 @@ fn die(lab: &Lab) {
     assert_eq!(lab.starts(&name), [pid, second]);
 }
 
+/// One command, one restart.
+fn restart(lab: &Lab) {
+    let name = format!("a{}", lab.number());
+    let service = once(lab, &name, || {
+        for n in 0..KILLS_PER_CONTAINER {
+            lab.new_service(&format!("a{n}"), "exec sleep 1000", &[]);
+        }
+    });
+    let pid = lab.up(&name, &service);
+    lab.arm();
+    lab.svc(&["-wr", "-r"], &service);
+    until("it was restarted", || service.pid() != pid);
+    let second = lab.up(&name, &service);
+    // Whoever obeys this command has obeyed all that were sent before it. (Waiting for the event will not do:
+    // killed just after events were sent and before that was noted, the supervisor's successor sends them
+    // again.)
+    lab.svc(&["-d"], &service);
+    until("it is down", || service.status().is_down() && !service.status().wanted());
+    assert_eq!(lab.starts(&name), [pid, second]);
+    assert_eq!(service.deaths().len(), 2);
+}
+
 fn open_gate(lab: &Lab, name: &str, text: &str) {
     let gate = lab.record(&format!("{name}.gate"));
     writeln!(fs::OpenOptions::new().write(true).open(gate).unwrap(), "{text}").unwrap();
@@ -495,6 +519,33 @@ fn send_signals(lab: &Lab) {
     assert_eq!(lab.starts("a"), [pid]);
 }
 
+/// Every line arrives, once and in order; the supervisor only holds the pipe.
+fn log(lab: &Lab) {
+    let a = once(lab, "a", || {
+        mkfifo(&lab.record("a.gate"));
+        fs::create_dir_all("/run/new/a/log").unwrap();
+        Service { path: "/run/new/a/log".to_owned() }
+            .script("run", &format!("exec cat >>{}", lab.record("a.log")));
+        let body = "n=0; while read x; do
+             for i in 1 2 3 4 5; do n=$((n+1)); echo line $n; done
+         done <>$record.gate";
+        lab.new_service("a", body, &[]);
+    });
+    let logger = Service { path: format!("{}/log", a.path) };
+    let (pid, reader) = (lab.up("a", &a), logger.pid());
+    let before = lab.lines("a.log").len();
+    lab.arm();
+    open_gate(lab, "a", "go");
+    // The logger is replaced while the service writes.
+    lab.svc(&["-wr", "-r"], &logger);
+    open_gate(lab, "a", "go");
+    until("all lines have arrived", || lab.lines("a.log").len() >= before + 10);
+    let expected: Vec<String> = (1..=before + 10).map(|n| format!("line {n}")).collect();
+    assert_eq!(lab.lines("a.log"), expected);
+    assert_ne!(logger.pid(), reader);
+    assert_eq!(lab.starts("a"), [pid]);
+}
+
 fn appear(lab: &Lab) {
     let name = format!("new{}", lab.number());
     lab.arm();
@@ -540,7 +591,12 @@ fn after_the_end(records: &std::path::Path) -> String {
             read(path.to_str().unwrap()).lines().map(str::to_owned).collect()
         };
         let (starts, terms, finishes) = (lines(""), lines(".term"), lines(".finish"));
-        if starts.len() != 1 || terms.len() != 1 || finishes != [format!("3 0 {name} {}", starts[0])] {
+        // Killed just after a signal was sent and before that was noted, the supervisor's successor sends it
+        // again.
+        if starts.len() != 1
+            || !(1..=2).contains(&terms.len())
+            || finishes != [format!("3 0 {name} {}", starts[0])]
+        {
             return format!("{name} was started {starts:?}, told to end {terms:?}, finished {finishes:?}");
         }
     }
