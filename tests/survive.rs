@@ -41,7 +41,7 @@ fn main() -> ExitCode {
             cases.push(Scenario::new(format!("{name}, {who} killed"), move || sweep(name, who)));
         }
     }
-    let patience = if tries_all() { Duration::from_secs(7200) } else { TIME * 20 };
+    let patience = if tries_all() { Duration::from_secs(7200) } else { TIME * 60 };
     runner::run_patiently("survive", &cases, patience, || {
         Programs::link(executable, programs().dir, "");
     })
@@ -54,6 +54,8 @@ enum Victim {
     Svscan,
     BothAtSupervise,
     BothAtSvscan,
+    /// Supervise at once, and then the one that takes over from it.
+    Successor,
 }
 
 const VICTIMS: &[(&str, Victim)] = &[
@@ -61,6 +63,7 @@ const VICTIMS: &[(&str, Victim)] = &[
     ("svscan", Victim::Svscan),
     ("both (at supervise's stops)", Victim::BothAtSupervise),
     ("both (at svscan's stops)", Victim::BothAtSvscan),
+    ("supervise, and then its successor,", Victim::Successor),
 ];
 
 /// Something that goes on: run once for each kill.
@@ -87,7 +90,7 @@ const CONTAINER_STOPS: &str = "the container stops";
 const KILLS_PER_CONTAINER: usize = 5;
 
 /// How long a case goes on with new places.
-const TIME: Duration = Duration::from_secs(5);
+const TIME: Duration = Duration::from_secs(3);
 
 // ------------------------------------------------------------------------------------------------ outside
 
@@ -312,9 +315,12 @@ impl Lab {
             Victim::Supervise => (supervise, vec![]),
             Victim::Svscan => (svscan, vec![]),
             Victim::BothAtSupervise => (supervise, vec![svscan]),
-            Victim::BothAtSvscan => (svscan, vec![supervise]),
+            Victim::BothAtSvscan | Victim::Successor => (svscan, vec![supervise]),
         };
-        round.killer = Some(Killer::start(traced, &others, round.place, &log));
+        round.killer = Some(match self.victim {
+            Victim::Successor => Killer::start_for_successor(svscan, supervise, round.place, &log),
+            _ => Killer::start(traced, &others, round.place, &log),
+        });
     }
 
     fn svc(&self, options: &[&str], service: &Service) {

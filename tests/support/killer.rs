@@ -17,6 +17,9 @@ use std::time::Duration;
 /// The word by which the test program knows that it is the killer.
 pub const WORD: &str = "--killer";
 
+/// The killer is to kill a child that is not there yet.
+const SUCCESSOR: &str = "its-next-child";
+
 /// A child that is on its way to exec while its parent dies is held there this long, so that whoever comes
 /// after the parent meets it.
 const HOLD: Duration = Duration::from_millis(5);
@@ -40,8 +43,17 @@ impl Killer {
     /// Begins to trace `victim`, to kill it and `others` with it at stop `at`, or never for 0. It writes to
     /// the file `log`.
     pub fn start(victim: i32, others: &[i32], at: u32, log: &str) -> Killer {
+        Killer::start_for("itself", victim, others, at, log)
+    }
+
+    /// Kills `child` of `parent` at once, and the next child that `parent` makes at its stop `at`.
+    pub fn start_for_successor(parent: i32, child: i32, at: u32, log: &str) -> Killer {
+        Killer::start_for(SUCCESSOR, parent, &[child], at, log)
+    }
+
+    fn start_for(whom: &str, traced: i32, others: &[i32], at: u32, log: &str) -> Killer {
         let process = Command::new(std::env::current_exe().unwrap())
-            .args([WORD, &victim.to_string(), &at.to_string()])
+            .args([WORD, whom, &traced.to_string(), &at.to_string()])
             .args(others.iter().map(i32::to_string))
             .stdin(Stdio::null())
             .stdout(fs::File::create(log).unwrap())
@@ -70,12 +82,16 @@ impl Report {
     }
 }
 
-/// The killer: arguments are the victim, the stop, and who else is to die.
+/// The killer: arguments are whom to kill, the process to trace, the stop, and who else is to die.
 pub fn main(args: &[String]) -> ExitCode {
     let pid = |text: &String| Pid::from_raw(text.parse().unwrap());
-    let (victim, at) = (pid(&args[0]), args[1].parse().unwrap());
-    let others: Vec<Pid> = args[2..].iter().map(pid).collect();
-    match trace(victim, &others, at) {
+    let (traced, at) = (pid(&args[1]), args[2].parse().unwrap());
+    let others: Vec<Pid> = args[3..].iter().map(pid).collect();
+    let done = match args[0] == SUCCESSOR {
+        true => wait_for_successor(traced, others[0]).and_then(|victim| trace(victim, &[], at)),
+        false => seize(traced).and_then(|()| trace(traced, &others, at)),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             println!("lost sight: {e}");
@@ -84,13 +100,36 @@ pub fn main(args: &[String]) -> ExitCode {
     }
 }
 
-fn trace(victim: Pid, others: &[Pid], at: u32) -> nix::Result<()> {
+fn seize(pid: Pid) -> nix::Result<()> {
     let options = Options::PTRACE_O_TRACESYSGOOD
         | Options::PTRACE_O_TRACEVFORK
         | Options::PTRACE_O_TRACEFORK
         | Options::PTRACE_O_TRACECLONE;
-    ptrace::seize(victim, options)?;
-    ptrace::interrupt(victim)?;
+    ptrace::seize(pid, options)?;
+    ptrace::interrupt(pid)
+}
+
+/// Kills `child` and waits for `parent` to make another one, which is left standing at its very beginning.
+fn wait_for_successor(parent: Pid, child: Pid) -> nix::Result<Pid> {
+    seize(parent)?;
+    println!("0");
+    nix::sys::signal::kill(child, Signal::SIGKILL)?;
+    loop {
+        match waitpid(parent, Some(WaitPidFlag::__WALL))? {
+            WaitStatus::PtraceEvent(_, _, event) if (1..=3).contains(&event) => {
+                let successor = Pid::from_raw(ptrace::getevent(parent)? as i32);
+                waitpid(successor, Some(WaitPidFlag::__WALL))?;
+                ptrace::detach(parent, None)?;
+                ptrace::syscall(successor, None)?;
+                return Ok(successor);
+            }
+            WaitStatus::Stopped(_, signal) => ptrace::cont(parent, signal)?,
+            _ => ptrace::cont(parent, None)?,
+        }
+    }
+}
+
+fn trace(victim: Pid, others: &[Pid], at: u32) -> nix::Result<()> {
     let mut stops = 0;
     loop {
         let mut child = None;
