@@ -554,12 +554,14 @@ fn run_missing(w: &World) {
 fn supervise_signals(w: &World) {
     // SIGTERM: stop and leave.
     let a = w.service_at("a", SLEEP);
+    let events = a.listen();
     let supervisor = w.supervise(&a);
-    let (pid, events) = (a.pid(), a.listen());
+    let pid = a.pid();
+    events.expect("su");
     kill(supervisor.pid(), Signal::TERM);
     assert_eq!(supervisor.end().code, 0);
     assert!(!is_alive(pid));
-    events.expect("dDx");
+    events.expect("sudDx");
     // SIGHUP: leave when it ends.
     let b = w.service_at("b", SLEEP);
     let mut supervisor = w.supervise(&b);
