@@ -13,7 +13,7 @@ use super::scripts::{self, Root};
 use crate::diag::reason;
 use crate::execline;
 use crate::servicedir;
-use crate::servicedir::definition::{parse_signal, parse_uint};
+use crate::servicedir::definition::{KILL_MODES, parse_kill_mode, parse_signal, parse_uint};
 use crate::sys::Errno;
 use rustix::fs::{FileType, Mode, OFlags, RawDir, openat};
 use std::collections::BTreeMap;
@@ -226,7 +226,7 @@ pub type Definitions = BTreeMap<String, Definition>;
 const RESERVED: [&str; 2] = ["s6rc-", "s6-rc-"];
 
 /// Files of a longrun that go into its service directory as they are.
-const SERVICE_FILES: [&str; 11] = [
+const SERVICE_FILES: [&str; 12] = [
     "run",
     "finish",
     "notification-fd",
@@ -238,6 +238,7 @@ const SERVICE_FILES: [&str; 11] = [
     "reload-signal",
     "flag-timeout-killpg",
     "flag-newpidns",
+    "kill-mode",
 ];
 
 /// Directories of a longrun that go into its service directory with all that is in them.
@@ -569,6 +570,9 @@ impl Reader<'_> {
             "notification-fd" | "lock-fd" | "timeout-kill" | "timeout-finish" | "max-death-tally"
         );
         let signal = matches!(name, "down-signal" | "reload-signal");
+        if name == "kill-mode" && self.bytes(name).is_some_and(|bytes| parse_kill_mode(&bytes).is_none()) {
+            self.error(name, Some(1), format!("write one of: {KILL_MODES}"));
+        }
         if !number && !signal {
             return;
         }

@@ -39,6 +39,10 @@ pub struct Definition {
     pub reload_signal: Signal,
     /// `flag-timeout-killpg`: SIGKILL goes to the whole process group.
     pub kill_group: bool,
+    /// `kill-mode` is `tree`: whoever descends from run is stopped with it, and killed when it has ended.
+    pub kill_tree: bool,
+    /// A file of ours that does not say what it has to: run is not started.
+    pub faulty: Option<Faulty>,
     /// `flag-newpidns`: run is pid 1 of a namespace of its own.
     pub new_pid_namespace: bool,
     /// `producer-for`: the service whose input is run's output (of rc; a `log` directory is another way).
@@ -61,6 +65,8 @@ impl Default for Definition {
             down_signal: Signal::TERM,
             reload_signal: Signal::HUP,
             kill_group: false,
+            kill_tree: false,
+            faulty: None,
             new_pid_namespace: false,
             producer_for: None,
             consumer: false,
@@ -83,11 +89,12 @@ enum File {
     ReloadSignal,
     FlagTimeoutKillpg,
     FlagNewpidns,
+    KillMode,
     ProducerFor,
     ConsumerFor,
 }
 
-const FILES: [(&str, File); 14] = [
+const FILES: [(&str, File); 15] = [
     ("run", File::Run),
     ("finish", File::Finish),
     ("down", File::Down),
@@ -100,6 +107,7 @@ const FILES: [(&str, File); 14] = [
     ("reload-signal", File::ReloadSignal),
     ("flag-timeout-killpg", File::FlagTimeoutKillpg),
     ("flag-newpidns", File::FlagNewpidns),
+    ("kill-mode", File::KillMode),
     ("producer-for", File::ProducerFor),
     ("consumer-for", File::ConsumerFor),
 ];
@@ -111,6 +119,21 @@ pub struct Invalid(pub &'static str);
 impl fmt::Display for Invalid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "invalid {}: using the default", self.0)
+    }
+}
+
+/// A file whose content is an error: not one of s6's, whose files have a default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Faulty {
+    /// Which.
+    pub file: &'static str,
+    /// What it may say.
+    pub expected: &'static str,
+}
+
+impl fmt::Display for Faulty {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} says neither of: {}", self.file, self.expected)
     }
 }
 
@@ -192,6 +215,10 @@ impl Definition {
             File::FlagTimeoutKillpg => self.kill_group = true,
             File::FlagNewpidns => self.new_pid_namespace = true,
             File::ConsumerFor => self.consumer = true,
+            File::KillMode => match read_head(&dir, name).as_deref().and_then(parse_kill_mode) {
+                Some(tree) => self.kill_tree = tree,
+                None => self.faulty = Some(Faulty { file: "kill-mode", expected: KILL_MODES }),
+            },
             File::ProducerFor => {
                 let text = super::read_file(dir, name).unwrap_or_default();
                 let name = String::from_utf8_lossy(text.strip_suffix(b"\n").unwrap_or(&text)).into_owned();
@@ -282,9 +309,30 @@ pub fn parse_signal(text: &[u8]) -> Option<Signal> {
     std::str::from_utf8(line).ok()?.parse().ok()
 }
 
+/// The words of `kill-mode`.
+pub const KILL_MODES: &str = "process, tree";
+
+/// Whether `kill-mode` says `tree`. One word and at most one newline after it; `None`: it is another.
+pub fn parse_kill_mode(text: &[u8]) -> Option<bool> {
+    match text.strip_suffix(b"\n").unwrap_or(text) {
+        b"process" => Some(false),
+        b"tree" => Some(true),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn kill_mode_is_one_of_two_words() {
+        assert_eq!(parse_kill_mode(b"tree\n"), Some(true));
+        assert_eq!(parse_kill_mode(b"process"), Some(false));
+        for bad in ["", "\n", "Tree", "tree ", "trees", "tree\nprocess", "1"] {
+            assert_eq!(parse_kill_mode(bad.as_bytes()), None, "{bad:?}");
+        }
+    }
 
     #[test]
     fn numbers_as_s6_reads_them() {

@@ -135,6 +135,8 @@ pub enum To {
     Process,
     /// Its process group.
     Group,
+    /// It and whoever descends from it.
+    Tree,
 }
 
 /// At most so many event bytes are ever due at once: each event appends no more than four, and a death that
@@ -554,8 +556,9 @@ impl Machine {
     /// Tells run to end. A second time it is told again, and its deadline counts anew.
     fn terminate(&mut self, now: Now, rules: &Definition, todo: &mut Todo) {
         self.want(false, todo);
-        self.signal(To::Process, rules.down_signal, todo);
-        self.signal(To::Process, Signal::CONT, todo);
+        let to = if rules.kill_tree { To::Tree } else { To::Process };
+        self.signal(to, rules.down_signal, todo);
+        self.signal(to, Signal::CONT, todo);
         self.paused = false;
         if let State::Up { kill_at, .. } = &mut self.state {
             *kill_at = rules.timeout_kill.map(|limit| now.mono.after(limit));
@@ -608,7 +611,11 @@ impl Machine {
             State::Up { kill_at, .. } => {
                 if kill_at.is_some_and(|at| at <= now.mono) {
                     *kill_at = Some(now.mono.after(KILL_AGAIN));
-                    let to = if rules.kill_group { To::Group } else { To::Process };
+                    let to = match () {
+                        () if rules.kill_tree => To::Tree,
+                        () if rules.kill_group => To::Group,
+                        () => To::Process,
+                    };
                     todo.signals.extend([(to, Signal::KILL), (to, Signal::CONT)]);
                 }
             }

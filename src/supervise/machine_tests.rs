@@ -182,6 +182,23 @@ fn up_d_terminates_with_deadline_only_if_there_is_one() {
 }
 
 #[test]
+fn up_d_with_kill_mode_tree_reaches_everybody() {
+    let mut m = up();
+    let rules = Definition {
+        timeout_kill: Some(Duration::from_millis(500)),
+        kill_tree: true,
+        kill_group: true,
+        ..plain()
+    };
+    let todo = feed(&mut m, 2000, command(b'd'), &rules);
+    assert_eq!(todo.signals, [(To::Tree, Signal::TERM), (To::Tree, Signal::CONT)]);
+    let todo = feed(&mut m, 2500, Event::Timeout, &rules);
+    assert_eq!(todo.signals, [(To::Tree, Signal::KILL), (To::Tree, Signal::CONT)]);
+    // Other signals are for the process, as ever.
+    assert_eq!(feed(&mut m, 2600, command(b'h'), &rules).signals, [(To::Process, Signal::HUP)]);
+}
+
+#[test]
 fn up_r_sends_the_down_signal_and_nothing_else() {
     let mut m = up();
     let rules = Definition { timeout_kill: Some(Duration::from_millis(500)), ..plain() };

@@ -1,11 +1,13 @@
 //! The state machines of services, and the process that runs them.
 //!
 //! - [`machine`]: one service, pure; [`oneshot`]: one oneshot, pure.
+//! - [`descent`]: who descends from a service, pure.
 //! - [`journal`]: the memory that survives the process.
 //! - [`place`]: what it has beside the services.
 //! - [`wire`]: what svscan and rc say to it.
 //! - [`host`]: the process around them.
 
+pub mod descent;
 pub mod host;
 pub mod journal;
 pub mod machine;

@@ -224,6 +224,11 @@ fn all() -> impl Iterator<Item = Pid> {
     entries.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?))
 }
 
+/// All processes that `/proc` shows, each with what it says of it.
+pub fn snapshot() -> Vec<(Pid, Stat)> {
+    all().filter_map(|pid| Some((pid, stat(pid)?))).collect()
+}
+
 /// All descendants of a process that `/proc` shows.
 pub fn descendants(of: Pid) -> Vec<Pid> {
     let parents: Vec<(Pid, i32)> = all().filter_map(|p| Some((p, stat(p)?.ppid))).collect();

@@ -173,6 +173,8 @@ pub struct Spawn<'a> {
     pub lock: Option<(&'a CStr, RawFd)>,
     /// In a session of its own.
     pub new_session: bool,
+    /// Orphans among its descendants become its children.
+    pub subreaper: bool,
     /// In a PID namespace of its own.
     pub new_pid_namespace: bool,
     /// Where the kernel writes the pid before the child runs.
@@ -193,6 +195,7 @@ impl<'a> Spawn<'a> {
             all_descriptors: false,
             lock: None,
             new_session: false,
+            subreaper: false,
             new_pid_namespace: false,
             record: None,
             controlling_terminal: false,
@@ -325,6 +328,9 @@ fn run(child: &Child<'_>) -> Result<Never, SpawnError> {
     unsafe {
         if spawn.new_session {
             libc::setsid();
+        }
+        if spawn.subreaper {
+            libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
         }
         if let Some(dir) = spawn.dir {
             check(libc::fchdir(dir.as_raw_fd())).map_err(at(Step::Directory))?;

@@ -217,6 +217,8 @@ impl Host {
         service.adoptions += 1;
         service.status_due = true;
         self.watch_adopted(id);
+        // Our predecessor may have told it to end.
+        self.note_descent(id);
     }
 
     /// We may have executed ourselves anew, or started the process a moment ago.

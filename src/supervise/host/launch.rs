@@ -58,6 +58,9 @@ pub(super) fn longrun(
     let super::service::Body::Longrun(longrun) = &mut service.body else { return Err(directory_gone()) };
     let rules = longrun.reader.last().clone();
     let name = CString::new(&*name).expect("names come from the file system");
+    if let Some(faulty) = rules.faulty.filter(|_| job == Job::Run) {
+        return Err(Failure { temporary: false, text: format!("unable to start run: {faulty}") });
+    }
 
     // Descriptors: the pipe between a service and its logger, and the readiness FIFO.
     let input = match &longrun.pipe {
@@ -84,6 +87,7 @@ pub(super) fn longrun(
         dir: Some(dir.as_fd()),
         fds: &fds,
         new_session: true,
+        subreaper: rules.kill_tree && job == Job::Run,
         record: Some(cell),
         lock: rules.lock_fd.filter(|_| job == Job::Run).map(|n| (c"supervise/service-lock", n)),
         new_pid_namespace: rules.new_pid_namespace && job == Job::Run,

@@ -24,10 +24,12 @@ mod requests;
 mod roster;
 mod service;
 mod settle;
+mod tree;
 mod upgrade;
 
 use self::fifo::Untold;
 use self::service::{Body, Service};
+use super::descent::Member;
 use super::journal::{INPUT_BYTES, Journal, Source};
 use super::machine::{Event, Leave};
 use super::oneshot;
@@ -186,6 +188,8 @@ struct Host {
     timers: BTreeSet<(Mono, Id)>,
     due: VecDeque<Id>,
     deferred: Vec<Deferred>,
+    /// Who descended from services with `kill-mode` `tree` when they were told to end.
+    descents: BTreeMap<Id, Vec<Member>>,
     single: bool,
     place: Place,
     /// There has been a service: an isolated one's supervisor ends with it.
@@ -255,6 +259,7 @@ impl Host {
             timers: BTreeSet::new(),
             due: VecDeque::new(),
             deferred: Vec::new(),
+            descents: BTreeMap::new(),
             single,
             place,
             busy: false,

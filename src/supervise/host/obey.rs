@@ -26,6 +26,8 @@ impl Host {
         }
         // Closing the pidfd, of which there is no copy, takes it out of the epoll set.
         service.adopted = None;
+        self.kill_what_is_left(id);
+        let Some(service) = self.service(id) else { return };
         match &service.body {
             Body::Longrun(longrun) => {
                 if longrun.machine.status().want_up && !self.restarts {
@@ -69,7 +71,15 @@ impl Host {
             self.service(id)?.touch_down(create);
         }
         if let Some(pid) = process {
-            todo.signals.iter().for_each(|(to, signal)| self.signal(id, pid, *to, *signal));
+            if !todo.signals.is_empty() {
+                self.note_descent(id);
+            }
+            for (to, signal) in todo.signals {
+                match to {
+                    To::Tree => self.signal_tree(id, pid, signal),
+                    To::Process | To::Group => self.signal(id, pid, to, signal),
+                }
+            }
         }
         if todo.null_io {
             self.null_io(id);
@@ -89,6 +99,7 @@ impl Host {
 
     /// Starts `run` or `finish` and says how it went.
     pub(super) fn start(&mut self, id: Id, job: Job) -> Event {
+        self.prepare_for_orphans(id);
         let logger = self.logger_of(id);
         let index = id as usize;
         let Some(mut service) = self.services[index].take() else {
@@ -174,7 +185,7 @@ impl Host {
             (To::Process, None) => signal::send(Target::Process(pid), signal),
             // The group is the process's own for as long as the process is there.
             (To::Group, Some(pidfd)) if signal::send_pidfd(pidfd, Signal(0)).is_err() => Ok(()),
-            (To::Group, _) => match signal::send(Target::Group(pid), signal) {
+            (To::Group | To::Tree, _) => match signal::send(Target::Group(pid), signal) {
                 Err(Errno::SRCH) => signal::send(Target::Process(pid), signal),
                 other => other,
             },

@@ -86,6 +86,7 @@ impl Host {
         let Some(service) = self.services[id as usize].take() else { return };
         self.lives[id as usize] = self.lives[id as usize].wrapping_add(1);
         self.free.push(id);
+        self.descents.remove(&id);
         self.identities.remove(&service.identity);
         if let Some(at) = service.timer {
             self.timers.remove(&(at, id));
