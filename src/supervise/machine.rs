@@ -593,6 +593,8 @@ impl Machine {
                 self.last_life = true;
                 self.terminate(now, rules, todo);
             }
+            // It is going already.
+            (Leave::Stop, State::Finish { .. }) if self.last_life => {}
             (Leave::CloseInput, State::Up { .. })
             | (Leave::Stop | Leave::CloseInput, State::Finish { .. }) => {
                 self.last_life = true;

@@ -256,8 +256,8 @@ fn leaving_in_every_state() {
         assert_eq!(gone(state(), Leave::Abandon), (true, 0, false));
         assert_eq!(gone(state(), Leave::Interrupt), (true, 1, false));
     }
-    for state in [finish, last_finish] {
-        assert_eq!(gone(state(), Leave::Stop), (false, 0, true));
+    for (state, last) in [(finish as fn() -> Machine, false), (last_finish, true)] {
+        assert_eq!(gone(state(), Leave::Stop), (false, 0, !last));
         assert_eq!(gone(state(), Leave::CloseInput), (false, 0, true));
         assert_eq!(gone(state(), Leave::Abandon), (true, 0, false));
         assert_eq!(gone(state(), Leave::Interrupt), (true, 1, false));
