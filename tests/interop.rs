@@ -40,6 +40,10 @@ const SCENARIOS: &[Scenario] = &[
     ("down_signal", down_signal),
     ("control_bytes", control_bytes),
     ("timeout_kill", timeout_kill),
+    ("timeout_killpg", timeout_killpg),
+    ("lock_fd", lock_fd),
+    ("links_in_place_of_directories", links_in_place_of_directories),
+    ("full_listener", full_listener),
     ("timeout_finish", timeout_finish),
     ("status_bytes", status_bytes),
     ("death_tally", death_tally),
@@ -410,6 +414,77 @@ fn timeout_kill(w: &World) {
     w.ok("svc", &["-wD", "-T", "10000", "-d", &a.path]);
     assert!(asked.elapsed() >= Duration::from_millis(300));
     assert_eq!(a.status().wait, 9);
+}
+
+/// `flag-timeout-killpg` came with s6 2.15: before, only run is killed.
+fn timeout_killpg(w: &World) {
+    let a = w.service("a", "trap '' TERM; sleep 1000 & echo $! >child; while :; do sleep 0.1; done");
+    a.file("timeout-kill", "300").file("flag-timeout-killpg", "");
+    let _svscan = w.svscan(&[]);
+    until("a has a child", || a.read("child").ends_with('\n'));
+    let child = a.read("child").trim().parse().unwrap();
+    w.ok("svc", &["-wD", "-T", "10000", "-d", &a.path]);
+    match w.daemons {
+        Kit::S6 => assert!(is_alive(child)),
+        Kit::Ours => until("the group is dead", || !is_alive(child)),
+    }
+}
+
+/// The lock is held for as long as run is up, whatever its number; with 9 s6 has the descriptor open, but no
+/// lock. s6 2.11 wants the file to be there.
+fn lock_fd(w: &World) {
+    let a = w.service("a", "echo >&4; ls /proc/$$/fd >fds; exec sleep 1000");
+    a.file("lock-fd", "9\n").file("notification-fd", "4").file("down", "");
+    fs::create_dir("scan/a/supervise").unwrap();
+    chmod("scan/a/supervise", 0o700);
+    a.file("supervise/service-lock", "");
+    let _svscan = w.svscan(&[]);
+    assert!(!is_locked("scan/a/supervise/service-lock"));
+    w.ok("svc", &["-wU", "-T", "10000", "-u", &a.path]);
+    assert_eq!(is_locked("scan/a/supervise/service-lock"), w.daemons == Kit::Ours);
+    until("it has looked", || a.read("fds").ends_with('\n'));
+    assert!(a.read("fds").lines().any(|fd| fd == "9"));
+    w.ok("svc", &["-wD", "-T", "10000", "-d", &a.path]);
+    assert!(!is_locked("scan/a/supervise/service-lock"));
+}
+
+/// A service directory may be read-only: `event` and `supervise` are links to places that do not exist yet. s6
+/// does not start again over the same links; ours does.
+fn links_in_place_of_directories(w: &World) {
+    let a = w.service_at("a", SLEEP);
+    fs::create_dir("elsewhere").unwrap();
+    for name in ["event", "supervise"] {
+        std::os::unix::fs::symlink(w.base.join("elsewhere").join(name), format!("a/{name}")).unwrap();
+    }
+    let supervisor = w.supervise(&a);
+    a.pid();
+    assert!(fs::exists("elsewhere/supervise/status").unwrap() && fs::exists("elsewhere/event").unwrap());
+    w.ok("svc", &["-wD", "-T", "10000", "-dx", "a"]);
+    assert_eq!(supervisor.end().code, 0);
+    if w.daemons == Kit::S6 {
+        return assert_eq!(w.run_of(Kit::S6, "supervise", &["a"]).code, 111);
+    }
+    let supervisor = w.supervise(&a);
+    a.pid();
+    w.ok("svc", &["-wD", "-T", "10000", "-dx", "a"]);
+    assert_eq!(supervisor.end().code, 0);
+}
+
+/// A listener that does not read keeps nobody from anything, and others hear everything.
+fn full_listener(w: &World) {
+    const DEAF: &str = "scan/a/event/ftrig1:@400000006553f1000000000a:AbCdEf";
+    let a = w.service("a", SLEEP);
+    a.file("down", "");
+    let events = a.listen();
+    mkfifo(DEAF);
+    use rustix::fs::{Mode, OFlags, open};
+    let deaf = open(DEAF, OFlags::RDWR | OFlags::NONBLOCK, Mode::empty()).unwrap();
+    while rustix::io::write(&deaf, &[b'.'; 4096]).is_ok() {}
+    let _svscan = w.svscan(&[]);
+    w.ok("svc", &["-wu", "-T", "10000", "-u", &a.path]);
+    w.ok("svc", &["-wD", "-T", "10000", "-d", &a.path]);
+    events.expect("sudD");
+    assert!(fs::exists(DEAF).unwrap(), "it is full, not dead");
 }
 
 fn timeout_finish(w: &World) {
