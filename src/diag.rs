@@ -7,6 +7,7 @@
 
 use rustix::io::Errno;
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
 /// Exit codes that more than one program uses.
@@ -36,6 +37,7 @@ pub mod code {
 pub struct Error {
     message: String,
     code: u8,
+    errno: Option<Errno>,
 }
 
 /// Results whose error can be shown as it is.
@@ -44,22 +46,31 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// Any sentence with any code.
     pub fn new(code: u8, message: impl Into<String>) -> Error {
-        Error { message: message.into(), code }
+        Error { message: message.into(), code, errno: None }
     }
 
     /// `unable to DOING: REASON`, the system's fault.
     pub fn unable(doing: impl fmt::Display, errno: Errno) -> Error {
-        Error { message: format!("unable to {doing}: {}", reason(errno)), code: code::SYSTEM }
+        Error {
+            message: format!("unable to {doing}: {}", reason(errno)),
+            code: code::SYSTEM,
+            errno: Some(errno),
+        }
     }
 
     /// The caller's fault.
     pub fn usage(message: impl Into<String>) -> Error {
-        Error { message: message.into(), code: code::USAGE }
+        Error::new(code::USAGE, message)
     }
 
     /// The exit code of a program that ends with this.
     pub fn code(&self) -> u8 {
         self.code
+    }
+
+    /// Why the system refused, if it did.
+    pub fn errno(&self) -> Option<Errno> {
+        self.errno
     }
 
     /// The same with another code.
@@ -106,18 +117,45 @@ pub fn reason(errno: Errno) -> &'static str {
     nix::errno::Errno::from_raw(errno.raw_os_error()).desc()
 }
 
-/// Whether trying again later may help: something is exhausted, nothing is wrong.
-pub fn is_temporary(errno: Errno) -> bool {
+/// Whether something of the machine's is exhausted, which is nobody's own fault and hits everybody.
+pub fn is_exhausted(errno: Errno) -> bool {
     matches!(
         errno,
         Errno::AGAIN
             | Errno::NOMEM
+            | Errno::NOBUFS
             | Errno::MFILE
             | Errno::NFILE
             | Errno::NOSPC
             | Errno::DQUOT
-            | Errno::TXTBSY
+            | Errno::ROFS
     )
+}
+
+/// Whether trying again later may help: something is exhausted, nothing is wrong.
+pub fn is_temporary(errno: Errno) -> bool {
+    is_exhausted(errno) || errno == Errno::TXTBSY
+}
+
+/// Says what cannot be done once while it lasts, and when it is over. For a loop that tries again and again.
+#[derive(Default)]
+pub struct Trouble(BTreeMap<&'static str, Error>);
+
+impl Trouble {
+    /// `what` could not be done, and is tried again as `again` says.
+    pub fn note(&mut self, what: &'static str, error: Error, again: &str) {
+        if self.0.get(what) != Some(&error) {
+            warn(format_args!("{error} ({again})"));
+            self.0.insert(what, error);
+        }
+    }
+
+    /// It was done.
+    pub fn over(&mut self, what: &'static str) {
+        if let Some(error) = self.0.remove(what) {
+            info(format_args!("over: {error}"));
+        }
+    }
 }
 
 thread_local! {

@@ -14,7 +14,7 @@ mod told;
 use self::boot::Boot;
 use self::phase::{Action, Container, Event, Rules, Stage};
 use self::told::Told;
-use crate::diag::{self, Error, Result, Unable, code};
+use crate::diag::{self, Error, Result, Trouble, Unable, code};
 use crate::process::{Pid, Signal, WaitStatus};
 use crate::rc::scripts::search_path;
 use crate::report::took;
@@ -84,6 +84,7 @@ struct Init {
     /// The scanner has died once: what is reaped may be a service.
     tell: bool,
     pipe_full: bool,
+    trouble: Trouble,
     exiting: bool,
     /// Some service did not stop as it was told.
     services_failed: bool,
@@ -142,6 +143,7 @@ impl Init {
             command: None,
             tell: false,
             pipe_full: false,
+            trouble: Trouble::default(),
             exiting: false,
             services_failed: false,
             exit_code_stamp: place::exit_code_stamp(),
@@ -189,6 +191,10 @@ impl Init {
         drop(fds);
         if hit[1] {
             self.keeper.serve(clock::mono());
+            if self.keeper.take_missed() {
+                let error = Error::unable("keep a FIFO of the supervisor", Errno::MFILE);
+                self.trouble.note("keep", error, "what is in it is lost if the supervisor dies");
+            }
         }
         if hit.get(3) == Some(&true) {
             self.pipe_full = false;
@@ -405,15 +411,21 @@ impl Init {
         if hopeless && !to_end {
             diag::warn("the svscan on disk does not stay up: starting the one that we are instead");
         }
-        let executed = if first || to_end || hopeless { None } else { self.execute_scanner() };
-        let started = match executed {
-            Some(pid) => Ok(pid),
-            None => self.fork_scanner(to_end.then_some(Finish::Stop)),
+        let started = match first || to_end || hopeless {
+            true => Ok(None),
+            false => self.execute_scanner(),
         };
+        let started = started.and_then(|executed| match executed {
+            Some(pid) => Ok(pid),
+            None => self.fork_scanner(to_end.then_some(Finish::Stop)).unable("fork"),
+        });
         match started {
-            Ok(pid) => self.scanner = Some(pid),
+            Ok(pid) => {
+                self.trouble.over("scanner");
+                self.scanner = Some(pid);
+            }
             Err(e) => {
-                diag::warn(format_args!("{} (retrying in 1 s)", Error::unable("fork", e)));
+                self.trouble.note("scanner", e, "retrying every second");
                 self.scanner_at = Some(clock::mono().after(Duration::from_secs(1)));
             }
         }
@@ -442,19 +454,27 @@ impl Init {
         })
     }
 
-    /// Starts a scanner from the file system, which may be a newer one.
-    fn execute_scanner(&self) -> Option<Pid> {
-        let (program, name) = process::sibling("svscan")?;
-        let argv = CArray::new(vec![name, c"--above".to_owned(), CString::new(place::SCANDIR).ok()?]);
+    /// Starts a scanner from the file system, which may be a newer one. `None`: that is not possible.
+    fn execute_scanner(&self) -> Result<Option<Pid>> {
+        let Some((program, name)) = process::sibling("svscan") else { return Ok(None) };
+        let argv = CArray::new(vec![
+            name,
+            c"--above".to_owned(),
+            CString::new(place::SCANDIR).expect("no NUL in it"),
+        ]);
         let fds: Vec<_> = self.handed_down().into_iter().zip(Above::FIRST_FD..).collect();
         let spawn = Spawn { fds: &fds, ..Spawn::new(std::slice::from_ref(&program), &argv) };
-        spawn
-            .start(self.blocked)
-            .inspect_err(|e| {
-                let shown = program.to_string_lossy();
-                diag::warn(Error::unable(format_args!("execute {shown}"), e.errno));
-            })
-            .ok()
+        match spawn.start(self.blocked) {
+            Ok(pid) => Ok(Some(pid)),
+            Err(e) => {
+                let error = Error::unable(format_args!("execute {}", program.to_string_lossy()), e.errno);
+                if diag::is_exhausted(e.errno) {
+                    return Err(error);
+                }
+                diag::warn(error);
+                Ok(None)
+            }
+        }
     }
 
     fn signal_scanner(&mut self, signal: Signal) {

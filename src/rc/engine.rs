@@ -381,7 +381,7 @@ fn hear_states(socket: &OwnedFd) -> std::result::Result<BTreeMap<String, Standin
         match receive(socket, None)? {
             Some(Reply::States(list)) => by_name.extend(list),
             Some(Reply::StatesEnd) => return Ok(by_name),
-            Some(Reply::Settled(_)) | None => {}
+            Some(Reply::Settled(_) | Reply::Pruned) | None => {}
         }
     }
 }

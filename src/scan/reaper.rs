@@ -68,17 +68,31 @@ pub fn tell_and_reap(writer: impl AsFd, dead: Dead) -> bool {
 /// loses nothing and raises no SIGPIPE, whoever else dies. The supervisor's successor finds it by its name;
 /// the keeper only keeps.
 ///
+/// A supervisor that is killed cannot say what need not be kept any more. So its successor says what there is
+/// ([`begin`], all of it, [`end`]), and what of that holder was not said again is let go. A holder is known by
+/// its directory.
+///
 /// A message keeps what it carries while it waits to be read. So after reading the keeper rests for a moment:
 /// a thousand services that start wake it a few times, not a thousand.
 pub struct Keeper {
     /// Where messages arrive.
     socket: OwnedFd,
-    held: BTreeMap<super::Identity, OwnedFd>,
+    held: BTreeMap<super::Identity, Held>,
     rests_until: Option<Mono>,
+    missed: bool,
+}
+
+/// What is kept, for whom, and whether that was said since its last [`begin`].
+struct Held {
+    _fd: OwnedFd,
+    holder: super::Identity,
+    said: bool,
 }
 
 const HOLD: u8 = b'H';
 const RELEASE: u8 = b'R';
+const BEGIN: u8 = b'B';
+const END: u8 = b'E';
 
 /// How long messages may wait. A socket holds some 270 of them, and a service takes 0.1 ms to start.
 const REST: Duration = Duration::from_millis(2);
@@ -86,7 +100,7 @@ const REST: Duration = Duration::from_millis(2);
 impl Keeper {
     /// One that keeps what is sent to the other end of `socket`.
     pub fn new(socket: OwnedFd) -> Keeper {
-        Keeper { socket, held: BTreeMap::new(), rests_until: None }
+        Keeper { socket, held: BTreeMap::new(), rests_until: None, missed: false }
     }
 
     /// When it has rested; the loop around it must look again then.
@@ -116,15 +130,30 @@ impl Keeper {
 
     fn take(&mut self, message: &[u8], fds: Vec<OwnedFd>) {
         let Some((what, rest)) = message.split_first() else { return };
-        let mut fds = fds.into_iter();
-        for bytes in rest.chunks_exact(16) {
-            let identity = super::Identity::from_bytes(bytes.try_into().expect("16 bytes"));
-            match *what {
-                HOLD => fds.next().and_then(|fd| self.held.insert(identity, fd)).map_or((), drop),
-                RELEASE => self.held.remove(&identity).map_or((), drop),
-                _ => {}
-            }
+        let mut identities = rest
+            .chunks_exact(16)
+            .map(|bytes| super::Identity::from_bytes(bytes.try_into().expect("16 bytes")));
+        if *what == RELEASE {
+            return identities.for_each(|identity| drop(self.held.remove(&identity)));
         }
+        let Some(holder) = identities.next() else { return };
+        match *what {
+            HOLD => {
+                // The kernel drops what it cannot give us a number for.
+                self.missed |= fds.is_empty();
+                for (identity, fd) in identities.zip(fds) {
+                    self.held.insert(identity, Held { _fd: fd, holder, said: true });
+                }
+            }
+            BEGIN => self.held.values_mut().filter(|h| h.holder == holder).for_each(|h| h.said = false),
+            END => self.held.retain(|_, h| h.said || h.holder != holder),
+            _ => {}
+        }
+    }
+
+    /// Whether something came that could not be taken, because too many files are open. Asked once, said once.
+    pub fn take_missed(&mut self) -> bool {
+        std::mem::take(&mut self.missed)
     }
 
     /// Where messages arrive.
@@ -143,10 +172,26 @@ impl Keeper {
     }
 }
 
-/// Asks the keeper at the other end of `socket` to hold `fd`, which is `identity`. Safe from the moment this
-/// returns: the message itself keeps the descriptor. An error says that the keeper has too much to read.
-pub fn hold(socket: impl AsFd, fd: impl AsFd, identity: super::Identity) -> Result<(), Errno> {
-    socket::send(socket, &message(HOLD, &[identity]), &[fd.as_fd()])
+/// Asks the keeper at the other end of `socket` to hold `fd`, which is `identity`, for `holder`. Safe from the
+/// moment this returns: the message itself keeps the descriptor. An error says that the keeper has too much to
+/// read.
+pub fn hold(
+    socket: impl AsFd,
+    fd: impl AsFd,
+    identity: super::Identity,
+    holder: super::Identity,
+) -> Result<(), Errno> {
+    socket::send(socket, &message(HOLD, &[holder, identity]), &[fd.as_fd()])
+}
+
+/// Announces that `holder` will say all that is to be held for it.
+pub fn begin(socket: impl AsFd, holder: super::Identity) -> Result<(), Errno> {
+    socket::send(socket, &message(BEGIN, &[holder]), &[])
+}
+
+/// It has said all: the rest need not be held.
+pub fn end(socket: impl AsFd, holder: super::Identity) -> Result<(), Errno> {
+    socket::send(socket, &message(END, &[holder]), &[])
 }
 
 /// Asks the keeper to let go of these.
@@ -177,8 +222,9 @@ mod tests {
             let mut fds = [keeper.poll(now)];
             rustix::event::poll(&mut fds, Some(&Default::default())).unwrap() == 1
         };
-        hold(&down, &reader, identity).unwrap();
-        hold(&down, &reader, identity).unwrap();
+        let holder = super::super::Identity { device: 0, inode: 1 };
+        hold(&down, &reader, identity, holder).unwrap();
+        hold(&down, &reader, identity, holder).unwrap();
         drop(reader);
         assert!(listens(&mut keeper, at(0)));
         assert!(keeper.serve(at(0)));
@@ -191,6 +237,28 @@ mod tests {
         assert!(keeper.is_empty());
         drop(down);
         assert!(!keeper.serve(at(6)));
+    }
+
+    #[test]
+    fn what_a_successor_does_not_say_again_is_let_go() {
+        let (up, down) = socket::pair().unwrap();
+        let mut keeper = Keeper::new(up);
+        let pipes: Vec<OwnedFd> = (0..3).map(|_| rustix::pipe::pipe().unwrap().0).collect();
+        let identity = |fd: &OwnedFd| super::super::Identity::of(fd).unwrap();
+        let (ours, other) = (identity(&pipes[0]), identity(&pipes[1]));
+        for (pipe, holder) in pipes.iter().zip([ours, ours, other]) {
+            hold(&down, pipe, identity(pipe), holder).unwrap();
+        }
+        begin(&down, ours).unwrap();
+        assert!(keeper.serve(Mono::default()));
+        assert_eq!(keeper.len(), 3, "nothing is let go before all is said");
+        hold(&down, &pipes[1], identity(&pipes[1]), ours).unwrap();
+        end(&down, ours).unwrap();
+        assert!(keeper.serve(Mono::default()));
+        let left: Vec<_> = keeper.held.keys().copied().collect();
+        let mut expected = vec![identity(&pipes[1]), identity(&pipes[2])];
+        expected.sort();
+        assert_eq!(left, expected);
     }
 
     #[test]

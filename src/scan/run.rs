@@ -22,7 +22,7 @@ use self::upgrade::{Again, Probe};
 use super::control::Command;
 use super::reaper::{self, Channel, Keeper};
 use super::{Limits, Listing, Skipped, changes, list, loggers_first};
-use crate::diag::{self, Error, Result, Unable, code};
+use crate::diag::{self, Error, Result, Trouble, Unable, code};
 use crate::process::{Signal, WaitStatus};
 use crate::servicedir;
 use crate::supervise::place::{ISOLATED, Place};
@@ -179,6 +179,9 @@ struct Scanner {
     /// Something changed; when it will have settled, and when the first change was.
     settles: Option<(Mono, Mono)>,
     said: Vec<Skipped>,
+    trouble: Trouble,
+    /// The supervisors are to be greeted again.
+    greet_at: Option<Mono>,
     ending: Option<Finish>,
     /// It ends without its supervisor.
     abandoned: bool,
@@ -196,7 +199,8 @@ impl Scanner {
         let mut again = options.again.take().unwrap_or_default();
         let lock_file = match again.lock_of() {
             Some(held) => held,
-            None => lock_scan_directory()?,
+            // Init starts us when our predecessor is dead.
+            None => lock_scan_directory(options.above.is_some())?,
         };
         let control = match again.control_of() {
             Some(control) => control,
@@ -213,7 +217,7 @@ impl Scanner {
             }
         };
         if let Ok(identity) = super::Identity::of(&control) {
-            let _ = reaper::hold(&above.keeper, &control, identity);
+            let _ = reaper::hold(&above.keeper, &control, identity, identity);
         }
         let signals = SignalFd::open(blocked).unable("create a signal descriptor")?;
         let mut above = above;
@@ -238,6 +242,8 @@ impl Scanner {
             scan_at: None,
             settles: None,
             said: Vec::new(),
+            trouble: Trouble::default(),
+            greet_at: None,
             abandoned: false,
             ended: false,
         })
@@ -264,7 +270,7 @@ impl Scanner {
         let keeper_rested = self.keeper.as_ref().and_then(Keeper::deadline);
         let probe = self.probe_deadline();
         let due = self.supervisors.values().filter_map(Supervisor::deadline).min();
-        let deadlines = [self.scan_at, due, settles, keeper_rested, probe];
+        let deadlines = [self.scan_at, self.greet_at, due, settles, keeper_rested, probe];
         let deadline = deadlines.into_iter().flatten().min();
         let now = clock::mono();
         let timeout = deadline.map(|at| {
@@ -311,6 +317,12 @@ impl Scanner {
         drop(fds);
         if keeper && let Some(keeper) = &mut self.keeper {
             keeper.serve(clock::mono());
+            if keeper.take_missed() {
+                // Whoever is greeted again says again what is to be kept.
+                let error = Error::unable("keep a FIFO of the supervisor", Errno::MFILE);
+                self.trouble.note("keep", error, "retrying every second");
+                self.greet_at = Some(clock::mono().after(Duration::from_secs(1)));
+            }
         }
         if signals {
             self.on_signals();
@@ -332,6 +344,12 @@ impl Scanner {
 
     fn run_timers(&mut self) {
         let now = clock::mono();
+        if self.greet_at.take_if(|at| *at <= now).is_some() {
+            self.trouble.over("keep");
+            for key in self.supervisors.keys().cloned().collect::<Vec<_>>() {
+                self.with(&key, |supervisor, around| supervisor.greet(around));
+            }
+        }
         let due = |(key, s): (&String, &Supervisor)| (s.deadline()? <= now).then(|| key.clone());
         let due: Vec<String> = self.supervisors.iter().filter_map(due).collect();
         due.iter().for_each(|key| self.on_supervisor_timer(key, now));
@@ -365,7 +383,7 @@ impl Scanner {
             Signal::ABRT => self.abandon(),
             Signal::HUP => {
                 self.scan(false);
-                self.tell_all(&Request::Prune(false));
+                self.prune(false);
             }
             Signal::INT | Signal::TERM => self.finish(Finish::Stop),
             Signal::QUIT => self.finish(Finish::StopAll),
@@ -404,6 +422,7 @@ impl Scanner {
     fn on_control(&mut self) {
         let mut buf = [0u8; 64];
         let Ok(n) = rustix::io::read(&self.control, &mut buf) else { return };
+        let mut unknown = String::new();
         for byte in &buf[..n] {
             match Command::try_from(*byte) {
                 Ok(Command::Reap) => self.reap(),
@@ -412,11 +431,14 @@ impl Scanner {
                 Ok(Command::Rescan) => self.on_signal(Signal::HUP),
                 Ok(Command::Stop) => self.finish(Finish::Stop),
                 Ok(Command::StopAll) => self.finish(Finish::StopAll),
-                Ok(Command::Prune) => self.tell_all(&Request::Prune(false)),
-                Ok(Command::PruneAll) => self.tell_all(&Request::Prune(true)),
+                Ok(Command::Prune) => self.prune(false),
+                Ok(Command::PruneAll) => self.prune(true),
                 Ok(Command::Upgrade) => self.upgrade(),
-                Err(()) => diag::warn(format_args!("unknown command {:?} in {CONTROL}", *byte as char)),
+                Err(()) => unknown.extend((*byte as char).escape_default()),
             }
+        }
+        if !unknown.is_empty() {
+            diag::warn(format_args!("unknown commands in {CONTROL}: {unknown}"));
         }
     }
 
@@ -457,14 +479,13 @@ impl Scanner {
         let mut listing = match list(&self.base, self.options.limits, complete_only, |s| skipped.push(s)) {
             Ok(listing) => listing,
             Err(e) => {
-                diag::warn(format_args!(
-                    "{} (retrying in 1 second)",
-                    Error::unable("list the scan directory", e)
-                ));
+                let error = Error::unable("list the scan directory", e);
+                self.trouble.note("list", error, "retrying every second");
                 self.scan_at = Some(clock::mono().after(Duration::from_secs(1)));
                 return;
             }
         };
+        self.trouble.over("list");
         self.complain(skipped);
         let old = self.listing.take().unwrap_or_default();
         if complete_only {
@@ -574,6 +595,10 @@ impl Scanner {
     fn key_of<'a>(&self, name: &'a str) -> &'a str {
         let service = name.strip_suffix("/log").unwrap_or(name);
         if self.supervisors.contains_key(service) { service } else { COMMON }
+    }
+
+    fn prune(&mut self, all: bool) {
+        self.supervisors.values_mut().for_each(|supervisor| supervisor.prune(all));
     }
 
     fn tell_all(&mut self, request: &Request) {
@@ -712,11 +737,12 @@ impl Scanner {
     }
 }
 
-fn lock_scan_directory() -> Result<OwnedFd> {
+fn lock_scan_directory(takes_over: bool) -> Result<OwnedFd> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let file = rustix::fs::open(format!("{DIR}/lock"), flags, FileMode::from_raw_mode(0o600))
         .unable(format_args!("open {DIR}/lock"))?;
-    match lock::try_lock(&file).unable(format_args!("lock {DIR}/lock"))? {
+    let lock = if takes_over { lock::take_over } else { lock::try_lock };
+    match lock(&file).unable(format_args!("lock {DIR}/lock"))? {
         true => Ok(file),
         false => Err(Error::usage(format!("unable to lock {DIR}/lock: another svscan is at work"))),
     }

@@ -145,29 +145,61 @@ pub struct Reader {
     /// Modification time of the directory at the last listing, if that was long enough after it.
     listed: Option<(i64, i64)>,
     complained: u32,
+    /// Why the last reading came to nothing.
+    unread: Option<Errno>,
 }
+
+/// How long a service has to end, once it is told to, whose directory is deleted and that had no
+/// `timeout-kill`: nobody can ask for it any more.
+pub const LAST_GRACE: Duration = Duration::from_secs(10);
 
 /// A directory modified less than this before it was listed may be modified again without its time showing
 /// it: file systems count in ticks of 4 to 10 ms.
 const SETTLED: Duration = Duration::from_millis(50);
 
 impl Reader {
-    /// Reads what has changed. New complaints go to `complain`; each is made once until its file is good.
+    /// Reads what has changed. New complaints go to `complain`; each is made once until its file is good. What
+    /// cannot be read because something is exhausted stays as it was.
     pub fn read(&mut self, dir: impl AsFd, complain: impl FnMut(Invalid)) -> &Definition {
-        let time = fstat(&dir).ok().map(|st| (st.st_mtime, st.st_mtime_nsec as i64));
+        let st = fstat(&dir).ok();
+        if st.is_some_and(|st| st.st_nlink == 0) {
+            self.lose();
+            return &self.current;
+        }
+        self.unread = None;
+        let time = st.map(|st| (st.st_mtime, st.st_mtime_nsec as i64));
         if time.is_none() || time != self.listed {
-            // A directory that cannot be listed (no memory, no descriptors) keeps what was known of it.
-            if let Ok(present) = list(&dir) {
-                let settled = time.is_some_and(|(secs, nanos)| {
-                    let modified = crate::time::Tai64n { secs, nanos: nanos as u32 };
-                    modified.age(clock::wall()) > SETTLED
-                });
-                self.present = present;
-                self.listed = time.filter(|_| settled);
+            match list(&dir) {
+                Ok(present) => {
+                    let settled = time.is_some_and(|(secs, nanos)| {
+                        let modified = crate::time::Tai64n { secs, nanos: nanos as u32 };
+                        modified.age(clock::wall()) > SETTLED
+                    });
+                    self.present = present;
+                    self.listed = time.filter(|_| settled);
+                }
+                Err(e) => self.unread = Some(e),
             }
         }
-        self.read_files(dir, complain);
+        if self.unread.is_none()
+            && let Err(e) = self.read_files(dir, complain)
+        {
+            self.unread = Some(e);
+        }
         &self.current
+    }
+
+    /// Why the last reading came to nothing.
+    pub fn unread(&self) -> Option<Errno> {
+        self.unread
+    }
+
+    /// The directory is deleted: what was known stays, but a stop has a deadline from now on.
+    pub fn lose(&mut self) {
+        let mut left = Definition { run: false, finish: false, ..(*self.current).clone() };
+        left.timeout_kill.get_or_insert(LAST_GRACE);
+        self.current = shared(left);
+        self.unread = None;
     }
 
     /// What was read last.
@@ -175,11 +207,11 @@ impl Reader {
         &self.current
     }
 
-    fn read_files(&mut self, dir: impl AsFd, mut complain: impl FnMut(Invalid)) {
+    fn read_files(&mut self, dir: impl AsFd, mut complain: impl FnMut(Invalid)) -> Result<(), Errno> {
         let mut new = Definition::default();
         for (name, file) in FILES.iter().filter(|(_, file)| self.present >> *file as u32 & 1 != 0) {
             let bit = 1 << *file as u32;
-            if new.take(&dir, name, *file) {
+            if new.take(&dir, name, *file)? {
                 self.complained &= !bit;
             } else if self.complained & bit == 0 {
                 self.complained |= bit;
@@ -189,6 +221,7 @@ impl Reader {
         if *self.current != new {
             self.current = shared(new);
         }
+        Ok(())
     }
 }
 
@@ -206,8 +239,13 @@ fn shared(definition: Definition) -> Rc<Definition> {
 }
 
 impl Definition {
-    /// Reads one file into its place; false if its content means nothing.
-    fn take(&mut self, dir: impl AsFd, name: &str, file: File) -> bool {
+    /// Reads one file into its place; false if its content means nothing. An error says that something is
+    /// exhausted: nothing is known of the file.
+    fn take(&mut self, dir: impl AsFd, name: &str, file: File) -> Result<bool, Errno> {
+        let head = || match try_read_head(&dir, name) {
+            Err(e) if crate::diag::is_exhausted(e) => Err(e),
+            read => Ok(read.ok()),
+        };
         match file {
             File::Run => self.run = true,
             File::Finish => self.finish = true,
@@ -215,29 +253,28 @@ impl Definition {
             File::FlagTimeoutKillpg => self.kill_group = true,
             File::FlagNewpidns => self.new_pid_namespace = true,
             File::ConsumerFor => self.consumer = true,
-            File::KillMode => match read_head(&dir, name).as_deref().and_then(parse_kill_mode) {
+            File::KillMode => match head()?.as_deref().and_then(parse_kill_mode) {
                 Some(tree) => self.kill_tree = tree,
                 None => self.faulty = Some(Faulty { file: "kill-mode", expected: KILL_MODES }),
             },
             File::ProducerFor => {
-                let text = super::read_file(dir, name).unwrap_or_default();
+                let text = match super::read_file(&dir, name) {
+                    Err(e) if crate::diag::is_exhausted(e) => return Err(e),
+                    text => text.unwrap_or_default(),
+                };
                 let name = String::from_utf8_lossy(text.strip_suffix(b"\n").unwrap_or(&text)).into_owned();
                 self.producer_for = Some(name).filter(|name| !name.is_empty());
-                return self.producer_for.is_some();
+                return Ok(self.producer_for.is_some());
             }
             File::DownSignal | File::ReloadSignal => {
-                let Some(signal) = read_head(dir, name).and_then(|text| parse_signal(&text)) else {
-                    return false;
-                };
+                let Some(signal) = head()?.and_then(|text| parse_signal(&text)) else { return Ok(false) };
                 match file {
                     File::DownSignal => self.down_signal = signal,
                     _ => self.reload_signal = signal,
                 }
             }
             _ => {
-                let Some(number) = read_head(dir, name).and_then(|text| parse_uint(&text)) else {
-                    return false;
-                };
+                let Some(number) = head()?.and_then(|text| parse_uint(&text)) else { return Ok(false) };
                 let limit = (number > 0).then(|| Duration::from_millis(number.into()));
                 match file {
                     File::TimeoutKill => self.timeout_kill = limit,
@@ -246,10 +283,11 @@ impl Definition {
                     File::NotificationFd => self.notification_fd = Some(number as i32),
                     _ => self.lock_fd = Some(number as i32),
                 }
-                return !matches!(file, File::NotificationFd | File::LockFd) || self.usable_fd(file, number);
+                let is_fd = matches!(file, File::NotificationFd | File::LockFd);
+                return Ok(!is_fd || self.usable_fd(file, number));
             }
         }
-        true
+        Ok(true)
     }
 
     /// A descriptor number must be one that a process can have.
@@ -284,11 +322,15 @@ fn list(dir: impl AsFd) -> Result<u32, Errno> {
 /// The first bytes of a small file; `None` if it cannot be read. Never waits: a FIFO in place of a file
 /// reads as empty.
 pub fn read_head(dir: impl AsFd, name: &str) -> Option<Vec<u8>> {
+    try_read_head(dir, name).ok()
+}
+
+fn try_read_head(dir: impl AsFd, name: &str) -> Result<Vec<u8>, Errno> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let fd = openat(dir, name, flags, Mode::empty()).ok()?;
+    let fd = openat(dir, name, flags, Mode::empty())?;
     let mut buf = [0u8; 64];
-    let n = rustix::io::read(&fd, &mut buf).ok()?;
-    Some(buf[..n].to_vec())
+    let n = rustix::io::read(&fd, &mut buf)?;
+    Ok(buf[..n].to_vec())
 }
 
 /// The number in a scalar file, as s6 reads it: of the first 11 bytes, what is before the first newline must

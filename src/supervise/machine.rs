@@ -28,6 +28,8 @@
 //!   of the death, and whoever obeys asks it first: execution comes before book-keeping.
 //! - `u` after `d` does not take back the SIGKILL that `timeout-kill` has announced, as in s6: a process that
 //!   was told to end shall end.
+//! - A logger that is told to leave between two lives (its input is closed) is started once more, where s6
+//!   leaves: lines may wait in its pipe.
 //! - A process may be ours without being our child (adopted). The machine does not know the difference.
 #![forbid(unsafe_code)]
 
@@ -416,6 +418,7 @@ impl Machine {
     fn on_not_started(&mut self, now: Now, temporary: bool, todo: &mut Todo) {
         match self.starting.take() {
             None => {}
+            Some(Job::Run) if self.last_life => self.end(todo),
             Some(Job::Run) => {
                 let next = now.mono.after(self.retry_pause(temporary));
                 self.failures = self.failures.saturating_add(1);
@@ -583,6 +586,14 @@ impl Machine {
     fn on_leave(&mut self, now: Now, how: Leave, rules: &Definition, todo: &mut Todo) {
         match (how, self.state) {
             (_, State::Gone) => {}
+            // A logger between two lives: what waits in its pipe is for a last one.
+            (Leave::CloseInput, State::Down { .. }) if self.want_up && self.failures == 0 => {
+                self.last_life = true;
+                todo.null_io = true;
+                if self.starting.is_none() {
+                    self.start(todo);
+                }
+            }
             (_, State::Down { .. }) => self.end(todo),
             (Leave::Abandon, _) => self.end(todo),
             (Leave::Interrupt, State::Up { .. } | State::Finish { .. }) => {

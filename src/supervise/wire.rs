@@ -45,7 +45,8 @@ pub enum Request {
     Gone(Vec<String>),
     /// Look after what may have been damaged, and try again what could not be done.
     Check,
-    /// End the supervision of what is gone from the directory; with `true` of loggers as of services.
+    /// End the supervision of what is gone from the directory; with `true` of loggers as of services. Answered
+    /// by [`Reply::Pruned`] when that is remembered: until then whoever asks must ask a successor again.
     Prune(bool),
     /// Everything is about to end: what dies from here on is not started again by itself.
     NoRestarts,
@@ -102,6 +103,8 @@ pub enum Reply {
     States(Vec<(String, Standing)>),
     /// That was all of them.
     StatesEnd,
+    /// What is gone from the directory is told to end, or has ended.
+    Pruned,
 }
 
 /// A request that is settled.
@@ -211,6 +214,7 @@ impl Reply {
                 texts(b'i', &lines)
             }
             Reply::StatesEnd => vec![b'.'],
+            Reply::Pruned => vec![b'p'],
         }
     }
 
@@ -239,6 +243,7 @@ impl Reply {
                 Reply::States(split(text).into_iter().map(standing).collect::<Option<Vec<_>>>()?)
             }
             b'.' => Reply::StatesEnd,
+            b'p' => Reply::Pruned,
             _ => return None,
         })
     }
@@ -326,6 +331,7 @@ mod tests {
             Reply::Settled(Settled { tag: 3, outcome: Outcome::TimedOut, wait: WaitStatus(15) }),
             Reply::States(vec![("web".into(), Standing::Between), ("/run/x".into(), Standing::Up)]),
             Reply::StatesEnd,
+            Reply::Pruned,
         ] {
             assert_eq!(Reply::decode(&reply.encode()), Some(reply));
         }

@@ -6,6 +6,7 @@
 
 use super::{Errno, check};
 use std::os::fd::{AsFd, AsRawFd};
+use std::time::{Duration, Instant};
 
 fn whole_file(kind: libc::c_int) -> libc::flock {
     // SAFETY: flock is plain data and all zeroes is "from the start, to the end, pid 0", as OFD locks want.
@@ -23,6 +24,19 @@ pub fn try_lock(fd: impl AsFd) -> Result<bool, Errno> {
         Ok(_) => Ok(true),
         Err(Errno::AGAIN | Errno::ACCESS) => Ok(false),
         Err(e) => Err(e),
+    }
+}
+
+/// As [`try_lock`], for somebody whose predecessor is dead: a child that it was just making may still share its
+/// descriptors, for the moment until it executes.
+pub fn take_over(fd: impl AsFd) -> Result<bool, Errno> {
+    let give_up = Instant::now() + Duration::from_secs(2);
+    loop {
+        let taken = try_lock(&fd)?;
+        if taken || Instant::now() > give_up {
+            return Ok(taken);
+        }
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 

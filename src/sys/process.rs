@@ -27,17 +27,25 @@ pub struct Stat {
     pub start: u64,
 }
 
-/// Reads `/proc/PID/stat`. `None`: no such process, or no `/proc`.
+/// Reads `/proc/PID/stat`. `None`: no such process, or no `/proc`, or it cannot be read now.
 pub fn stat(pid: Pid) -> Option<Stat> {
+    try_stat(pid).ok().flatten()
+}
+
+/// The same, if it matters why it cannot be read.
+pub fn try_stat(pid: Pid) -> Result<Option<Stat>, Errno> {
     let mut buf = [0u8; 1024];
-    parse_stat(read_stat(pid, &mut buf)?)
+    match read_stat(pid, &mut buf) {
+        Err(Errno::NOENT | Errno::SRCH) => Ok(None),
+        line => line.map(parse_stat),
+    }
 }
 
 /// How a process ended that is dead and that nobody has reaped yet, whoever's child it is (field 52).
 /// `None`: it is not dead, or the kernel does not tell us: it does so only for processes of our own user.
 pub fn zombie_status(pid: Pid) -> Option<WaitStatus> {
     let mut buf = [0u8; 1024];
-    let line = read_stat(pid, &mut buf)?;
+    let line = read_stat(pid, &mut buf).ok()?;
     let owner = rustix::fs::stat(format!("/proc/{pid}")).ok()?.st_uid;
     if parse_stat(line)?.state != b'Z' || owner != rustix::process::geteuid().as_raw() {
         return None;
@@ -47,18 +55,16 @@ pub fn zombie_status(pid: Pid) -> Option<WaitStatus> {
     Some(WaitStatus(code as u16))
 }
 
-fn read_stat(pid: Pid, buf: &mut [u8; 1024]) -> Option<&[u8]> {
+fn read_stat(pid: Pid, buf: &mut [u8; 1024]) -> Result<&[u8], Errno> {
     let mut path = [0u8; 32];
-    let text = {
+    let left = {
         use std::io::Write;
         let mut cursor = &mut path[..];
-        write!(cursor, "/proc/{}/stat", pid).ok()?;
-        let left = cursor.len();
-        &path[..32 - left]
+        write!(cursor, "/proc/{pid}/stat").map_or(0, |()| cursor.len())
     };
-    let fd = open(text, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
-    let got = rustix::io::read(&fd, &mut *buf).ok()?;
-    Some(&buf[..got])
+    let fd = open(&path[..32 - left], OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let got = rustix::io::read(&fd, &mut *buf)?;
+    Ok(&buf[..got])
 }
 
 /// The command name stands in parentheses and may itself contain any byte: count from the last one.

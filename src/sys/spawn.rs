@@ -341,10 +341,6 @@ fn run(child: &Child<'_>) -> Result<Never, SpawnError> {
                 // EPERM is what some sandboxes say for a call they do not know.
                 return Err(NO_CLOSE_RANGE);
             }
-        } else if spawn.lock.is_some() && !spawn.all_descriptors {
-            // It may wait for its lock for ever: with copies of our locks, sockets and pipes, nobody could
-            // come in our place.
-            close_range(WINDOW_END, c_int::MAX);
         }
         if spawn.lock.is_some() && !spawn.all_descriptors {
             // It may wait for ever, and must not keep meanwhile what its parent has: locks above all.

@@ -4,11 +4,11 @@
 //! is in [`super`]; here is what it does with one.
 
 use super::HOPELESS;
-use crate::diag::{self, Error, Result, Unable};
+use crate::diag::{self, Error, Result, Trouble, Unable};
 use crate::process::{Pid, WaitStatus};
 use crate::scan::reaper::Channel;
 use crate::supervise::place::Place;
-use crate::supervise::wire::{Request, batches};
+use crate::supervise::wire::{Reply, Request, batches};
 use crate::supervise::{self, Mode};
 use crate::sys::signal::Blocked;
 use crate::sys::spawn::{self, CArray, Spawn};
@@ -39,6 +39,9 @@ pub(super) struct Supervisor {
     link: Option<OwnedFd>,
     /// What it was too slow to read.
     unsent: VecDeque<Vec<u8>>,
+    /// What it was asked and has not answered: see [`Request::Prune`].
+    prunes: VecDeque<bool>,
+    trouble: Trouble,
     started: Option<Mono>,
     /// Lives of less than a second, one after the other.
     short_lives: u32,
@@ -74,6 +77,8 @@ impl Supervisor {
             child: None,
             link: None,
             unsent: VecDeque::new(),
+            prunes: VecDeque::new(),
+            trouble: Trouble::default(),
             started: None,
             short_lives: 0,
             start_at: None,
@@ -114,9 +119,26 @@ impl Supervisor {
     /// Starts it, or connects to one that lives.
     pub(super) fn start(&mut self, around: &Around<'_>) {
         self.start_at = None;
-        if let Err(e) = self.try_start(around) {
-            diag::warn(format_args!("{e} (retrying in 1 second)"));
-            self.start_at = Some(clock::mono().after(Duration::from_secs(1)));
+        if self.child.is_some() {
+            return self.connect_or_retry(around);
+        }
+        match self.try_start(around) {
+            Ok(()) => self.trouble.over("start"),
+            Err(e) => {
+                self.trouble.note("start", e, "retrying every second");
+                self.start_at = Some(clock::mono().after(Duration::from_secs(1)));
+            }
+        }
+    }
+
+    /// Our child is there, and we must be able to talk to it.
+    fn connect_or_retry(&mut self, around: &Around<'_>) {
+        match self.connect(around) {
+            Ok(()) => self.trouble.over("connect"),
+            Err(e) => {
+                self.trouble.note("connect", e, "retrying every second");
+                self.start_at = Some(clock::mono().after(Duration::from_secs(1)));
+            }
         }
     }
 
@@ -139,14 +161,12 @@ impl Supervisor {
         if hopeless {
             diag::warn("the supervisor on disk does not stay up: starting the one that we are instead");
         }
-        let executed = if first || hopeless { None } else { self.execute(around) };
+        let executed = if first || hopeless { None } else { self.execute(around)? };
         self.child = Some(match executed {
             Some(pid) => pid,
             None => self.fork(around).unable("fork")?,
         });
-        if let Err(e) = self.connect(around) {
-            diag::warn(e);
-        }
+        self.connect_or_retry(around);
         Ok(())
     }
 
@@ -193,20 +213,24 @@ impl Supervisor {
         })
     }
 
-    /// Starts one from the file system, which may be newer.
-    fn execute(&self, around: &Around<'_>) -> Option<Pid> {
-        let (program, name) = process::sibling("supervise")?;
+    /// Starts one from the file system, which may be newer. `None`: that is not possible.
+    fn execute(&self, around: &Around<'_>) -> Result<Option<Pid>> {
+        let Some((program, name)) = process::sibling("supervise") else { return Ok(None) };
         let words = self.place.words().into_iter().map(|w| CString::new(w).expect("names have no NUL"));
         let argv = CArray::new([name].into_iter().chain(words).collect());
         let fds: Vec<_> = self.listener.iter().map(|l| (l.as_fd(), supervise::LISTEN_FD)).collect();
         let spawn = Spawn { fds: &fds, ..Spawn::new(std::slice::from_ref(&program), &argv) };
-        spawn
-            .start(around.blocked)
-            .inspect_err(|e| {
-                let shown = program.to_string_lossy();
-                diag::warn(Error::unable(format_args!("execute {shown}"), e.errno));
-            })
-            .ok()
+        match spawn.start(around.blocked) {
+            Ok(pid) => Ok(Some(pid)),
+            Err(e) => {
+                let error = Error::unable(format_args!("execute {}", program.to_string_lossy()), e.errno);
+                if diag::is_exhausted(e.errno) {
+                    return Err(error);
+                }
+                diag::warn(error);
+                Ok(None)
+            }
+        }
     }
 
     /// Connects to it and hands over what it needs. It must then be told everything.
@@ -215,13 +239,31 @@ impl Supervisor {
         self.unsent.clear();
         self.list_whole = true;
         let path = self.place.socket();
-        let link = socket::connect(&path).unable(format_args!("connect to {path}"))?;
+        self.link = Some(socket::connect(&path).unable(format_args!("connect to {path}"))?);
+        let greeted = self.greet(around).unable(format_args!("write to {path}"));
+        if greeted.is_err() {
+            self.link = None;
+        }
+        greeted
+    }
+
+    /// Hands over what it needs. Done again, it says again what is to be kept for it.
+    pub(super) fn greet(&self, around: &Around<'_>) -> std::result::Result<(), Errno> {
+        let Some(link) = &self.link else { return Ok(()) };
         let records = &self.channel.as_ref().unwrap_or(around.channel).reader;
         let always = [around.keeper, records].into_iter();
         let fds: Vec<_> = always.chain(around.console).map(AsFd::as_fd).collect();
-        socket::send(&link, &Request::Hello.encode(), &fds).unable(format_args!("write to {path}"))?;
-        self.link = Some(link);
-        Ok(())
+        socket::send(link, &Request::Hello.encode(), &fds)
+    }
+
+    /// Has it end what is gone from the directory. If it dies over that its successor does it: whoever asked
+    /// us was told that it will be done.
+    pub(super) fn prune(&mut self, all: bool) {
+        // More need not be remembered: asked twice is not asked for more.
+        if self.prunes.len() < 8 {
+            self.prunes.push_back(all);
+        }
+        self.tell(&Request::Prune(all));
     }
 
     /// Tells it this and nothing more: there is no list any more.
@@ -238,6 +280,9 @@ impl Supervisor {
             self.tell(&request);
         }
         self.tell(&Request::End);
+        for all in self.prunes.clone() {
+            self.tell(&Request::Prune(all));
+        }
     }
 
     /// Sends a request. What the supervisor is too slow to read waits in line; if it is dead, its successor
@@ -257,6 +302,9 @@ impl Supervisor {
                 Err(Errno::AGAIN | Errno::NOBUFS) => return,
                 Err(_) => {
                     self.link = None;
+                    // If it was our child, its death is told in a moment.
+                    let pause = Duration::from_millis(if self.child.is_some() { 200 } else { 10 });
+                    self.start_at.get_or_insert(clock::mono().after(pause));
                     break;
                 }
             };
@@ -267,17 +315,28 @@ impl Supervisor {
         }
     }
 
-    /// Something happened to the connection. True: it is closed. The supervisor says nothing that we need to
-    /// hear.
+    /// Something happened to the connection: an answer, or (true) it is closed.
     pub(super) fn on_link(&mut self) -> bool {
         self.send_unsent();
-        let Some(link) = &self.link else { return false };
         let mut buf = [0u8; 64];
-        let closed = matches!(socket::receive(link, &mut buf), Ok(message) if message.len == 0);
-        if closed {
-            self.link = None;
+        while let Some(link) = &self.link {
+            match socket::receive(link, &mut buf) {
+                Ok(message) if message.len == 0 => {
+                    self.link = None;
+                    if self.child.is_some() {
+                        // Its death is told in a moment; if not, we connect again.
+                        self.start_at.get_or_insert(clock::mono().after(Duration::from_millis(200)));
+                    }
+                    return true;
+                }
+                Ok(message) if Reply::decode(&buf[..message.len]) == Some(Reply::Pruned) => {
+                    self.prunes.pop_front();
+                }
+                Ok(_) => {}
+                Err(_) => return false,
+            }
         }
-        closed
+        false
     }
 
     /// It is dead. True: it is to be started at once; else `start_at` says when.

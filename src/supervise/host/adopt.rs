@@ -18,7 +18,7 @@
 use super::fifo::Fifo;
 use super::service::{self, Adopted, Body, Longrun, Service, Supervise};
 use super::{Host, Id, UNKNOWN_END, launch};
-use crate::diag::{self, Error, Result, code};
+use crate::diag::{self, Error, Result, Unable, code};
 use crate::process::{Pid, WaitStatus};
 use crate::scan::Identity;
 use crate::servicedir;
@@ -30,7 +30,7 @@ use crate::supervise::oneshot::{self, Oneshot};
 use crate::sys::{Errno, clock, process, wait};
 use crate::time::Now;
 use std::collections::BTreeMap;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
 /// What became of a process.
@@ -55,12 +55,10 @@ const RESERVE: i32 = 16;
 impl Host {
     /// Takes over everything that the journal knows of.
     pub(super) fn adopt_all(&mut self) {
-        let mut slots = BTreeMap::new();
-        for slot in self.journal.used() {
-            if let Some(id) = self.adopt(slot) {
-                slots.insert(slot, id);
-            }
-        }
+        // What everybody needs is opened before what is only better to have.
+        let slots: BTreeMap<SlotId, Id> =
+            self.journal.used().into_iter().filter_map(|slot| Some((slot, self.adopt(slot)?))).collect();
+        slots.iter().for_each(|(slot, id)| self.adopt_life(*slot, *id));
         if let Some((slot, source)) = self.journal.unfinished_input()
             && let Some(id) = slots.get(&slot)
         {
@@ -81,6 +79,8 @@ impl Host {
         }
         for id in slots.into_values() {
             self.give_up_on_gone(id);
+            // A logger that was to end with its service: is that over?
+            self.close_pipe_if_over(id);
         }
         // Children that died while we were becoming what we are.
         self.reap();
@@ -110,59 +110,57 @@ impl Host {
         }
     }
 
-    /// Takes over one service.
+    /// Takes over one service, but not yet its process.
     fn adopt(&mut self, slot: SlotId) -> Option<Id> {
         let name = self.journal.name(slot);
         let identity = self.journal.identity(slot);
         let memory = self.journal.recall(slot);
-        let birth = self.journal.unfinished_birth(slot);
-        let path = if self.is_single() { "." } else { name.as_str() };
-        let dir = servicedir::open(&self.base, path).ok().filter(|d| Identity::of(d) == Ok(identity));
         let body = match self.journal.kind(slot)? {
             Kind::Oneshot => Oneshot::load(&memory.machine).map(Body::Oneshot),
-            Kind::Longrun => Machine::load(&memory.machine).filter(|m| !m.is_gone()).and_then(|machine| {
-                let supervise = match &dir {
-                    Some(dir) => Some(
-                        self.open_supervise_again(dir)
-                            .inspect_err(|e| {
-                                diag::warn(format_args!("unable to take over {name}: {e}"));
-                            })
-                            .ok()?,
-                    ),
-                    None => None,
-                };
-                let (lock, control) = supervise.map(|s| (s.lock, s.control)).unzip();
-                let mut longrun = Longrun::new(machine, lock, control);
+            Kind::Longrun => Machine::load(&memory.machine).filter(|m| !m.is_gone()).map(|machine| {
+                let mut longrun = Longrun::new(machine, None, None);
                 longrun.closing = machine.is_last_life() && name.ends_with("/log");
-                // The machine has not heard yet of a child that was being made.
-                let newborn = birth.is_some_and(|b| b.pid.is_some()) && machine.starting() == Some(Job::Run);
-                if machine.awaits_readiness() || newborn {
-                    longrun.notify = dir.as_ref().and_then(|d| launch::open_notification(d).ok());
-                }
-                Some(Body::Longrun(longrun))
+                Body::Longrun(longrun)
             }),
         };
         let Some(body) = body else {
             self.journal.release(slot);
             return None;
         };
-        let mut service = Service::new(&name, dir, identity, slot, body, clock::mono());
+        let mut service = Service::new(&name, None, identity, slot, body, clock::mono());
         service.events = memory.events;
         service.death = memory.death;
-        service.forget_recorded_death();
         service.adoptions = memory.flags >> 1;
         service.has_state = memory.flags & 1 != 0;
         service.status_due = true;
         let id = self.insert(service);
         self.mark_due(id);
-        self.watch_notification(id);
+        self.equip(id).then_some(id)
+    }
+
+    /// Goes on where the life of a service was left: with a start that was under way, with its process.
+    fn adopt_life(&mut self, slot: SlotId, id: Id) {
+        let birth = self.journal.unfinished_birth(slot);
+        if birth.is_some_and(|b| b.pid.is_some()) {
+            self.open_newborn_notification(id);
+        }
         match birth.and_then(|b| Some((b.pid?, b.boot))) {
             Some((pid, boot)) => self.hear_of_birth(id, pid, launch::time_of_birth(pid, boot)),
             None => self.ask_again(id),
         }
         self.adopt_process(id);
         self.set_timer(id);
-        Some(id)
+    }
+
+    /// The machine has not heard yet of a child that was being made.
+    fn open_newborn_notification(&mut self, id: Id) {
+        let Some(service) = self.service_mut(id) else { return };
+        if let (Body::Longrun(longrun), Some(dir)) = (&mut service.body, &service.dir)
+            && longrun.machine.starting() == Some(Job::Run)
+        {
+            longrun.notify = launch::open_notification(dir).ok();
+            self.watch_notification(id);
+        }
     }
 
     /// The child that was being made had been made.
@@ -213,6 +211,9 @@ impl Host {
 
     fn adopt_running(&mut self, id: Id, pidfd: Option<OwnedFd>) {
         let Some(service) = self.service_mut(id) else { return };
+        // Its reaper tells of its end as well: where descriptors are scarce, they are for services to come.
+        let plenty = process::nofile() / 8 * 7;
+        let pidfd = pidfd.filter(|fd| fd.as_raw_fd() < plenty);
         service.adopted = Some(Adopted { pidfd, dead_since: None });
         service.adoptions += 1;
         service.status_due = true;
@@ -236,7 +237,7 @@ impl Host {
 
     /// The same where a predecessor was at work: a child that it was making when it was killed has its locks
     /// until it executes.
-    fn open_supervise_again(&mut self, dir: &OwnedFd) -> Result<Supervise> {
+    pub(super) fn open_supervise_again(&mut self, dir: &OwnedFd) -> Result<Supervise> {
         let mut result = self.open_supervise(dir);
         for _ in 0..LINGERING_MS {
             if result.as_ref().map_or_else(Error::code, |_| code::OK) != code::USAGE {
@@ -253,21 +254,23 @@ impl Host {
     pub(super) fn begin_service(&mut self, name: &str, dir: OwnedFd, identity: Identity) -> Result<Id> {
         let Supervise { lock, control, new } = self.open_supervise(&dir)?;
         // Descriptors are given by the lowest free number: this one says how many there still are.
-        use std::os::fd::AsRawFd;
         if lock.as_raw_fd() + RESERVE >= process::nofile() {
             return Err(Error::unable("keep descriptors in reserve", Errno::MFILE));
         }
         let now = clock::now();
-        let running = if new { None } else { running_by_status(&dir, now) };
+        let running = if new { None } else { running_by_status(&dir, now).unable("look at what runs")? };
         // A copy of the directory of a service that was adopted: the process is no supervisor's child.
         let is_free =
             |machine: &Machine| machine.process().is_none_or(|(p, _)| !self.by_pid.contains_key(&p));
         let running = running.filter(|(machine, _)| is_free(machine));
-        use crate::diag::Unable;
         let slot = self.journal.take(identity, name).unable("extend the journal")?;
         let machine = running.as_ref().map_or_else(Machine::new, |(machine, _)| *machine);
         let longrun = Longrun::new(machine, Some(lock), Some(control));
-        let service = Service::new(name, Some(dir), identity, slot, Body::Longrun(longrun), now.mono);
+        let mut service = Service::new(name, Some(dir), identity, slot, Body::Longrun(longrun), now.mono);
+        if let Err(e) = self.ready_to_begin(&mut service) {
+            self.journal.release(slot);
+            return Err(e);
+        }
         let id = self.insert(service);
         match running {
             None => self.begin_life(id, new),
@@ -277,6 +280,20 @@ impl Host {
             }
         }
         Ok(id)
+    }
+
+    /// Its rules are known, and a logger has its pipe: without them it would begin wrongly.
+    fn ready_to_begin(&self, service: &mut Service) -> Result<()> {
+        service.read_definition();
+        let logs = service.is_logger();
+        let (Body::Longrun(longrun), Some(dir)) = (&mut service.body, &service.dir) else { return Ok(()) };
+        if let Some(errno) = longrun.reader.unread() {
+            return Err(Error::unable("read the service directory", errno));
+        }
+        if (logs || longrun.reader.last().consumer) && !self.is_single() {
+            longrun.pipe = Some(launch::open_pipe(dir).unable("open supervise/stdin")?);
+        }
+        Ok(())
     }
 }
 
@@ -300,20 +317,28 @@ fn is_alive(pid: Pid, boot: u64) -> bool {
 }
 
 /// The process that `supervise/status` speaks of, if it is still there.
-fn running_by_status(dir: &OwnedFd, now: Now) -> Option<(Machine, Option<OwnedFd>)> {
-    let status = Status::unpack(&servicedir::read_file(dir, "supervise/status").ok()?)?;
-    let pid = status.pid?;
+fn running_by_status(
+    dir: &OwnedFd,
+    now: Now,
+) -> std::result::Result<Option<(Machine, Option<OwnedFd>)>, Errno> {
+    let bytes = match servicedir::read_file(dir, "supervise/status") {
+        Err(e) if diag::is_exhausted(e) => return Err(e),
+        bytes => bytes.unwrap_or_default(),
+    };
+    let Some((status, pid)) = Status::unpack(&bytes).and_then(|status| Some((status, status.pid?))) else {
+        return Ok(None);
+    };
     let pidfd = match wait::pidfd_open(pid) {
         Ok(pidfd) => Some(pidfd),
-        Err(Errno::SRCH) => return None,
+        Err(Errno::SRCH) => return Ok(None),
         Err(_) => None,
     };
-    let stat = process::stat(pid)?;
+    let Some(stat) = process::try_stat(pid)? else { return Ok(None) };
     let age = Duration::from_nanos(clock::boot().saturating_sub(stat.start));
     let since = status.stamp.age(now.wall);
     let leads = stat.session == pid.raw();
-    (leads && !has_supervisor(stat.ppid) && age.abs_diff(since) <= STAMP_TOLERANCE)
-        .then(|| (Machine::from_status(&status, stat.start, now), pidfd))
+    Ok((leads && !has_supervisor(stat.ppid) && age.abs_diff(since) <= STAMP_TOLERANCE)
+        .then(|| (Machine::from_status(&status, stat.start, now), pidfd)))
 }
 
 /// Whether the parent of a process supervises: the process is another service's then, whatever a copy of that

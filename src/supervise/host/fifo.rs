@@ -52,7 +52,20 @@ pub(super) struct Untold {
     /// Services whose FIFOs it could not take.
     ids: Vec<Id>,
     released: Vec<Identity>,
+    /// What is left of saying everything: see [`reaper::begin`].
+    all: All,
     pub(super) retry_at: Option<Mono>,
+}
+
+/// How far we are with telling the keeper all that there is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum All {
+    #[default]
+    Said,
+    /// It is to be announced.
+    Due,
+    /// It was announced, and is over when nothing is untold.
+    Saying,
 }
 
 impl Host {
@@ -60,7 +73,8 @@ impl Host {
     pub(super) fn keep(&mut self, id: Id) {
         let (Some(keeper), Some(service)) = (&self.keeper, self.service(id)) else { return };
         let Body::Longrun(longrun) = &service.body else { return };
-        let refused = longrun.fifos().find_map(|fifo| reaper::hold(keeper, fifo, fifo.identity).err());
+        let refused =
+            longrun.fifos().find_map(|fifo| reaper::hold(keeper, fifo, fifo.identity, self.identity).err());
         match refused {
             None => {}
             Some(e) if is_full(e) => self.keep_later(id),
@@ -79,13 +93,42 @@ impl Host {
         self.untold.retry_at.get_or_insert(clock::mono().after(ASK_AGAIN));
     }
 
+    /// Tells the keeper all that there is. What else it keeps for us is of a predecessor.
+    pub(super) fn keep_all(&mut self) {
+        self.untold.ids = self.ids();
+        self.untold.all = All::Due;
+        self.tell_keeper_again();
+    }
+
     /// Tells the keeper what it could not take before.
     pub(super) fn tell_keeper_again(&mut self) {
         self.untold.retry_at = None;
+        let Some(keeper) = &self.keeper else { return };
+        if self.untold.all == All::Due {
+            match reaper::begin(keeper, self.identity) {
+                Ok(()) => {}
+                Err(e) if !is_full(e) => return self.forget_keeper(),
+                Err(_) => {
+                    self.untold.retry_at = Some(clock::mono().after(ASK_AGAIN));
+                    return;
+                }
+            }
+            self.untold.all = All::Saying;
+        }
         for id in std::mem::take(&mut self.untold.ids) {
             self.keep(id);
         }
         self.release();
+        // What a service lacks may be what the keeper keeps.
+        let complete =
+            self.untold.ids.is_empty() && self.services.iter().flatten().all(|s| s.missing_at.is_none());
+        if self.untold.all == All::Saying && complete {
+            match self.keeper.as_ref().map(|keeper| reaper::end(keeper, self.identity)) {
+                Some(Ok(())) => self.untold.all = All::Said,
+                Some(Err(e)) if !is_full(e) => self.forget_keeper(),
+                _ => self.untold.retry_at = Some(clock::mono().after(ASK_AGAIN)),
+            }
+        }
     }
 
     /// We are about to close a FIFO: nobody need keep it, and it must not wake us any more. (The keeper's copy

@@ -23,6 +23,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) journal: &'a Journal,
     pub(super) keeper: Option<&'a OwnedFd>,
     pub(super) console: Option<&'a OwnedFd>,
+    /// For whom it keeps: us.
+    pub(super) holder: Identity,
     /// Set when the keeper could not take what it was sent.
     pub(super) unkept: Cell<bool>,
 }
@@ -33,6 +35,8 @@ pub(super) struct Failure {
     pub(super) temporary: bool,
     /// The reason as a sentence: "unable to …".
     pub(super) text: String,
+    /// Why the system refused.
+    pub(super) errno: Option<Errno>,
 }
 
 /// What came of asking for a process.
@@ -54,12 +58,20 @@ pub(super) fn longrun(
     around: &Surroundings<'_>,
 ) -> Result<Launched, Failure> {
     let (name, slot) = (service.name.clone(), service.slot);
+    if service.missing_at.is_some() {
+        let text = "what it is supervised with could not be opened yet".to_owned();
+        return Err(Failure { temporary: true, text, errno: None });
+    }
     let dir = service.dir.as_ref().ok_or_else(directory_gone)?;
     let super::service::Body::Longrun(longrun) = &mut service.body else { return Err(directory_gone()) };
     let rules = longrun.reader.last().clone();
     let name = CString::new(&*name).expect("names come from the file system");
     if let Some(faulty) = rules.faulty.filter(|_| job == Job::Run) {
-        return Err(Failure { temporary: false, text: format!("unable to start run: {faulty}") });
+        return Err(Failure {
+            temporary: false,
+            text: format!("unable to start run: {faulty}"),
+            errno: None,
+        });
     }
 
     // Descriptors: the pipe between a service and its logger, and the readiness FIFO.
@@ -160,7 +172,7 @@ fn new_notification(
     let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let theirs = openat(dir, NOTIFY, flags, Mode::empty()).map_err(fail)?;
     if let Some(keeper) = around.keeper
-        && reaper::hold(keeper, &ours, ours.identity).is_err()
+        && reaper::hold(keeper, &ours, ours.identity, around.holder).is_err()
     {
         around.unkept.set(true);
     }
@@ -230,6 +242,7 @@ pub(super) fn oneshot(
             Err(Failure {
                 temporary: diag::is_temporary(errno),
                 text: format!("unable to execute {shown}: {text}"),
+                errno: Some(errno),
             })
         }
         Err(e) => Err(explain(dir, file, e)),
@@ -244,11 +257,12 @@ fn words(bytes: &[u8]) -> Vec<CString> {
 }
 
 fn directory_gone() -> Failure {
-    Failure { temporary: false, text: "its service directory is gone".to_owned() }
+    Failure { temporary: false, text: "its service directory is gone".to_owned(), errno: None }
 }
 
 fn failed(doing: &str, errno: Errno) -> Failure {
-    Failure { temporary: diag::is_temporary(errno), text: format!("unable to {doing}: {}", reason(errno)) }
+    let text = format!("unable to {doing}: {}", reason(errno));
+    Failure { temporary: diag::is_temporary(errno), text, errno: Some(errno) }
 }
 
 /// The sentence for a child that could not be started.
@@ -263,7 +277,7 @@ fn explain(dir: &OwnedFd, file: &str, error: SpawnError) -> Failure {
         Step::Exec => {
             let fault = diagnose::exec_failure(dir, file, errno);
             let text = format!("unable to execute ./{file}: {fault}");
-            return Failure { temporary: diag::is_temporary(errno), text };
+            return Failure { temporary: diag::is_temporary(errno), text, errno: Some(errno) };
         }
     };
     failed(doing, errno)

@@ -17,6 +17,8 @@
 //! what if we are killed before it, and what if after?
 
 mod adopt;
+mod equip;
+mod faults;
 mod fifo;
 mod launch;
 mod obey;
@@ -27,6 +29,7 @@ mod settle;
 mod tree;
 mod upgrade;
 
+use self::faults::Faults;
 use self::fifo::Untold;
 use self::service::{Body, Service};
 use super::descent::Member;
@@ -35,7 +38,7 @@ use super::machine::{Event, Leave};
 use super::oneshot;
 use super::place::Place;
 use super::wire::{Finish, Request};
-use crate::diag::{self, Error, Result, Unable, code};
+use crate::diag::{self, Error, Result, Trouble, Unable, code};
 use crate::process::{Pid, Signal, WaitStatus};
 use crate::scan::Identity;
 use crate::servicedir;
@@ -124,7 +127,6 @@ impl Link {
 
 /// An entry that could not be supervised yet.
 struct Deferred {
-    name: String,
     at: Mono,
     pause: Duration,
     said: String,
@@ -160,6 +162,8 @@ pub enum Mode {
 struct Host {
     blocked: Blocked,
     base: OwnedFd,
+    /// Of the directory of our place: who we are for the keeper.
+    identity: Identity,
     journal: Journal,
     epoll: OwnedFd,
     signals: SignalFd,
@@ -173,6 +177,10 @@ struct Host {
     untold: Untold,
     /// What the catch-all logger speaks to.
     console: Option<OwnedFd>,
+    faults: Faults,
+    trouble: Trouble,
+    /// Connections are not taken until then.
+    listen_at: Option<Mono>,
     records: Option<OwnedFd>,
     links: Vec<Option<Link>>,
     /// Requests that came before we knew what is ours already.
@@ -187,7 +195,8 @@ struct Host {
     names: BTreeMap<Box<str>, Id>,
     timers: BTreeSet<(Mono, Id)>,
     due: VecDeque<Id>,
-    deferred: Vec<Deferred>,
+    /// By name.
+    deferred: BTreeMap<String, Deferred>,
     /// Who descended from services with `kill-mode` `tree` when they were told to end.
     descents: BTreeMap<Id, Vec<Member>>,
     single: bool,
@@ -217,6 +226,9 @@ impl Host {
             Mode::One(_) => (true, Place::common()),
             Mode::Many { place, .. } => (false, place.clone()),
         };
+        let home = if single { "." } else { place.dir() };
+        let identity = servicedir::open(&base, home).and_then(|dir| Identity::of(&dir));
+        let identity = identity.unable(format_args!("look at {home}"))?;
         let journal_name = if single { "supervise/journal".to_owned() } else { place.journal() };
         let mut only = None;
         if single {
@@ -236,6 +248,7 @@ impl Host {
         let mut host = Host {
             blocked,
             base,
+            identity,
             journal,
             epoll,
             signals,
@@ -246,6 +259,9 @@ impl Host {
             keeper: None,
             untold: Untold::default(),
             console: None,
+            faults: Faults::default(),
+            trouble: Trouble::default(),
+            listen_at: None,
             records: None,
             links: Vec::new(),
             early: Vec::new(),
@@ -258,7 +274,7 @@ impl Host {
             names: BTreeMap::new(),
             timers: BTreeSet::new(),
             due: VecDeque::new(),
-            deferred: Vec::new(),
+            deferred: BTreeMap::new(),
             descents: BTreeMap::new(),
             single,
             place,
@@ -540,7 +556,7 @@ fn take_lock(path: &str, held: Option<OwnedFd>) -> Result<OwnedFd> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let lock =
         rustix::fs::open(path, flags, FileMode::from_raw_mode(0o600)).unable(format_args!("open {path}"))?;
-    if !crate::sys::lock::try_lock(&lock).unable(format_args!("lock {path}"))? {
+    if !crate::sys::lock::take_over(&lock).unable(format_args!("lock {path}"))? {
         return Err(Error::usage(format!("unable to lock {path}: another supervisor is at work")));
     }
     Ok(lock)

@@ -1,5 +1,6 @@
 //! Telling machines what happened, and doing what they want done.
 
+use super::faults::Step;
 use super::launch::{Failure, Launched, Surroundings};
 use super::service::{Adopted, Body, Service};
 use super::{Goal, Host, Id, Token, launch};
@@ -101,6 +102,11 @@ impl Host {
     pub(super) fn start(&mut self, id: Id, job: Job) -> Event {
         self.prepare_for_orphans(id);
         let logger = self.logger_of(id);
+        if job == Job::Run && self.logger_is_late(id, logger) {
+            let text = "its logger is not supervised yet".to_owned();
+            self.note_failure(id, job, Failure { temporary: true, text, errno: None });
+            return Event::NotStarted { temporary: true };
+        }
         let index = id as usize;
         let Some(mut service) = self.services[index].take() else {
             return Event::NotStarted { temporary: false };
@@ -127,6 +133,8 @@ impl Host {
                 let service = self.services[index].as_mut().expect("put back just now");
                 if job == Job::Run && service.failure.take().is_some() {
                     service.status_due = true;
+                    let name = service.label().to_owned();
+                    self.fault_over(&name, Step::Start);
                 }
                 Event::Started { pid, boot }
             }
@@ -139,12 +147,23 @@ impl Host {
         }
     }
 
+    /// It has a logger for which something could not be opened yet. What it wrote before that would go nowhere.
+    fn logger_is_late(&self, id: Id, logger: Option<Id>) -> bool {
+        let late = logger.and_then(|id| self.service(id)).is_some_and(|l| l.missing_at.is_some());
+        let deferred = || {
+            let name = self.service(id).filter(|s| !s.is_logger()).map(|s| format!("{}/log", s.name));
+            name.is_some_and(|name| self.deferred.contains_key(&name))
+        };
+        late || (!self.deferred.is_empty() && deferred())
+    }
+
     pub(super) fn surroundings(&self) -> Surroundings<'_> {
         Surroundings {
             blocked: self.blocked,
             journal: &self.journal,
             keeper: self.keeper.as_ref(),
             console: self.console.as_ref(),
+            holder: self.identity,
             unkept: Cell::new(false),
         }
     }
@@ -152,17 +171,17 @@ impl Host {
     /// Says why something was not started, once while the reason stays the same.
     pub(super) fn note_failure(&mut self, id: Id, job: Job, failure: Failure) {
         let Some(service) = self.service_mut(id) else { return };
-        let new = service.failure.as_deref() != Some(&failure.text);
-        let run = job == Job::Run;
-        if new || !failure.temporary {
-            let again = match &service.body {
-                Body::Longrun(l) if run && l.machine.status().want_up => {
-                    format!(" (retrying in {} s)", l.machine.retry_pause(failure.temporary).as_secs())
-                }
-                _ => String::new(),
-            };
-            service.warn(format_args!("{}{again}", failure.text));
-        }
+        let (run, temporary) = (job == Job::Run, failure.temporary);
+        let said = temporary && service.failure.as_deref() == Some(&failure.text);
+        let again = match &service.body {
+            Body::Longrun(l) if run && l.machine.status().want_up => {
+                format!(" (retrying in {} s)", l.machine.retry_pause(temporary).as_secs())
+            }
+            _ => String::new(),
+        };
+        let name = service.label().to_owned();
+        self.complain(&name, Step::Start, failure.errno, said, format_args!("{}{again}", failure.text));
+        let Some(service) = self.service_mut(id) else { return };
         if run {
             service.failure = Some(failure.text);
             service.status_due = true;
@@ -295,8 +314,11 @@ impl Host {
             }
             Ok(Launched::Nothing) => oneshot::Event::Nothing,
             Err(failure) => {
-                service.warn(&failure.text);
-                service.failure = Some(failure.text);
+                let name = service.label().to_owned();
+                service.failure = Some(failure.text.clone());
+                self.complain(&name, Step::Start, failure.errno, false, failure.text);
+                // It is not tried again unless somebody asks.
+                self.fault_over(&name, Step::Start);
                 oneshot::Event::NotStarted
             }
         }

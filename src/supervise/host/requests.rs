@@ -1,7 +1,9 @@
 //! What svscan and rc ask for over the socket.
 
+use super::faults::Step;
 use super::service::{Body, Service};
 use super::{Goal, Host, Id, Link, Token, service};
+use crate::diag::{self, Error};
 use crate::process::WaitStatus;
 use crate::scan::{CATCH_ALL, Identity};
 use crate::servicedir;
@@ -19,17 +21,43 @@ use std::time::Duration;
 
 impl Host {
     pub(super) fn on_connection(&mut self) {
-        while let Some(Ok(socket)) = self.listener.as_ref().map(socket::accept) {
-            let index = match self.links.iter().position(Option::is_none) {
-                Some(index) => index,
-                None => {
-                    self.links.push(None);
-                    self.links.len() - 1
-                }
-            };
-            if self.watch(&socket, Token::Link(index as u32)).is_ok() {
-                self.links[index] = Some(Link::new(socket));
+        loop {
+            match self.listener.as_ref().map(socket::accept) {
+                Some(Ok(socket)) => self.link(socket),
+                Some(Err(e)) if diag::is_exhausted(e) && e != Errno::AGAIN => return self.listen_later(e),
+                _ => return self.trouble.over("accept"),
             }
+        }
+    }
+
+    fn link(&mut self, socket: OwnedFd) {
+        let index = match self.links.iter().position(Option::is_none) {
+            Some(index) => index,
+            None => {
+                self.links.push(None);
+                self.links.len() - 1
+            }
+        };
+        if self.watch(&socket, Token::Link(index as u32)).is_ok() {
+            self.links[index] = Some(Link::new(socket));
+        }
+    }
+
+    /// Who wants to talk to us has to wait: the socket would wake us again and again.
+    fn listen_later(&mut self, errno: Errno) {
+        let error = Error::unable("take a connection", errno);
+        self.trouble.note("accept", error, "retrying every second");
+        if let Some(listener) = &self.listener {
+            let _ = epoll::delete(&self.epoll, listener);
+        }
+        self.listen_at = Some(clock::mono().after(Duration::from_secs(1)));
+    }
+
+    /// Listens again.
+    pub(super) fn listen_again(&mut self) {
+        self.listen_at = None;
+        if let Some(listener) = &self.listener {
+            let _ = self.watch(listener, Token::Listener);
         }
     }
 
@@ -97,7 +125,9 @@ impl Host {
             Request::Add(names) => names.into_iter().for_each(|name| self.add_listed(link, name)),
             Request::Gone(names) => {
                 for name in names {
-                    self.deferred.retain(|d| d.name != name);
+                    if self.deferred.remove(&name).is_some() {
+                        self.fault_over(&name, Step::Open);
+                    }
                     if let Some(id) = self.names.get(&*name).copied()
                         && let Some(service) = self.service_mut(id)
                     {
@@ -106,7 +136,10 @@ impl Host {
                 }
             }
             Request::Check => self.check_everything(),
-            Request::Prune(all) => self.leave_unlisted(all),
+            Request::Prune(all) => {
+                self.leave_unlisted(all);
+                self.reply(link, &Reply::Pruned);
+            }
             Request::NoRestarts => self.restart_nothing(),
             Request::Finish(how) => self.finish(how),
             Request::Upgrade => self.upgrading = true,
@@ -141,22 +174,24 @@ impl Host {
     pub(super) fn on_hello(&mut self, fds: Vec<OwnedFd>) {
         let mut fds = fds.into_iter();
         let (Some(keeper), Some(records)) = (fds.next(), fds.next()) else { return };
+        // svscan has a copy of the one that we had: it is taken out by hand.
+        if let Some(old) = self.records.take() {
+            let _ = epoll::delete(&self.epoll, &old);
+        }
         if self.watch(&records, Token::Records).is_ok() {
             self.records = Some(records);
         }
         self.keeper = Some(keeper);
         self.console = fds.next();
         self.adopt_once();
-        for id in self.ids() {
-            self.keep(id);
-        }
+        self.keep_all();
     }
 
     pub(super) fn add_listed(&mut self, link: u32, name: String) {
         if self.finishing.is_some() {
             return;
         }
-        if self.deferred.iter().any(|d| d.name == name) || self.is_for_another(link, &name) {
+        if self.deferred.contains_key(&name) || self.is_for_another(link, &name) {
             return;
         }
         let known = self.try_add(name, Duration::from_millis(250), String::new());
@@ -188,7 +223,7 @@ impl Host {
 
     /// Mends what somebody damaged: control FIFOs that were removed or replaced.
     pub(super) fn check_everything(&mut self) {
-        for deferred in &mut self.deferred {
+        for deferred in self.deferred.values_mut() {
             deferred.at = Mono::default();
         }
         for id in self.ids() {

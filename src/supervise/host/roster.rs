@@ -1,34 +1,34 @@
 //! Who is supervised: services that come, wait, and are taken in.
 
-use super::service::{Body, Service};
-use super::{DEFER_MOST, Deferred, Host, Id, Token, launch};
-use crate::diag::{Level, Result, Unable};
+use super::faults::Step;
+use super::service::Service;
+use super::{DEFER_MOST, Deferred, Host, Id, Token};
+use crate::diag::{Result, Unable};
 use crate::scan::Identity;
+use crate::servicedir;
 use crate::supervise::machine::Event;
 use crate::sys::clock;
 use crate::time::Mono;
-use crate::{diag, servicedir};
 use std::time::Duration;
 
 impl Host {
     /// Puts off the supervision of an entry.
     pub(super) fn defer(&mut self, name: String, at: Mono, pause: Duration, said: String) {
-        self.deferred.retain(|d| d.name != name);
-        self.deferred.push(Deferred { name, at, pause, said });
+        self.deferred.insert(name, Deferred { at, pause, said });
     }
 
     /// Supervises an entry, or says why not and when it is tried again.
     pub(super) fn try_add(&mut self, name: String, pause: Duration, said: String) -> Option<Identity> {
         let error = match self.add(&name, &name) {
-            Ok(identity) => return Some(identity),
+            Ok(identity) => {
+                self.fault_over(&name, Step::Open);
+                return Some(identity);
+            }
             Err(error) => error,
         };
-        let text = error.to_string();
-        if text != said {
-            let who = format!("supervise {name}");
-            let again = pause.as_millis();
-            diag::say_as(&who, Level::Warning, format_args!("{text} (retrying in {again} ms)"));
-        }
+        let (text, again) = (error.to_string(), pause.as_millis());
+        let line = format!("{text} (retrying in {again} ms)");
+        self.complain(&name, Step::Open, error.errno(), text == said, line);
         let at = clock::mono().after(pause);
         self.defer(name, at, (pause * 2).min(DEFER_MOST), text);
         None
@@ -83,19 +83,8 @@ impl Host {
             self.services.len() as Id - 1
         });
         let control = Token::Control(id, self.lives[id as usize]);
-        let logs = service.is_logger();
-        service.read_definition();
-        if let (Body::Longrun(longrun), Some(dir)) = (&mut service.body, &service.dir) {
-            if (logs || longrun.reader.last().consumer) && !self.single {
-                let pipe = launch::open_pipe(dir).unable("make supervise/stdin, the input of a logger");
-                let warn = |e: &diag::Error| {
-                    diag::say_as(&format!("supervise {}", service.name), Level::Warning, e);
-                };
-                longrun.pipe = pipe.inspect_err(warn).ok();
-            }
-            if let Some(fifo) = &longrun.control {
-                let _ = self.watch(fifo, control);
-            }
+        if let Some(fifo) = service.longrun().and_then(|longrun| longrun.control.as_ref()) {
+            let _ = self.watch(fifo, control);
         }
         self.busy = true;
         self.names.insert(service.name.clone(), id);

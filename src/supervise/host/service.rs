@@ -17,6 +17,7 @@ use crate::sys::{Errno, lock};
 use crate::time::{Mono, Now, Stamp};
 use rustix::fs::{AtFlags, Mode, OFlags, openat, unlinkat};
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 /// A service that keeps up, or a oneshot.
 pub(super) enum Body {
@@ -63,6 +64,10 @@ pub(super) struct Service {
     pub(super) due: bool,
     /// The disk would not take what is true; the next attempt.
     pub(super) rewrite_at: Option<Mono>,
+    /// Why.
+    pub(super) refused: Option<Errno>,
+    /// Something that it is supervised with could not be opened; the next attempt.
+    pub(super) missing_at: Option<Mono>,
     /// What the timer queue has for it.
     pub(super) timer: Option<Mono>,
     /// Why it could not be started.
@@ -110,6 +115,8 @@ impl Service {
             status_due: false,
             due: false,
             rewrite_at: None,
+            refused: None,
+            missing_at: None,
             timer: None,
             failure: None,
             has_state: false,
@@ -179,7 +186,7 @@ impl Service {
             Body::Oneshot(o) => o.deadline(),
         };
         let adopted = self.adopted.as_ref().and_then(|a| a.dead_since);
-        [machine, adopted, self.rewrite_at].into_iter().flatten().min()
+        [machine, adopted, self.rewrite_at, self.missing_at].into_iter().flatten().min()
     }
 
     /// Stores all of it where a successor finds it.
@@ -240,12 +247,9 @@ impl Service {
     }
 
     /// Writes down what is due, in the order clients rely on: tally, status, state, and events after them.
-    /// What the disk does not take is kept and tried again.
-    pub(super) fn write_down(&mut self, now: Now, journal: &Journal) {
-        let Some(dir) = &self.dir else {
-            (self.death, self.status_due) = (None, false);
-            return;
-        };
+    /// What the disk does not take is kept and tried again: what that is, and why.
+    pub(super) fn write_down(&mut self, now: Now, journal: &Journal) -> Option<(&'static str, Errno)> {
+        let Some(dir) = &self.dir else { return self.write_nowhere(journal) };
         let mut refused = None;
         if let (Some(death), Body::Longrun(l)) = (self.death, &self.body) {
             match append_death(dir, death, l.reader.last().max_death_tally) {
@@ -264,6 +268,9 @@ impl Service {
                 Err(e) => refused = Some(("write supervise/state", e)),
             }
         }
+        if refused.is_some_and(|(_, e)| e == Errno::NOENT) && is_deleted(dir) {
+            return self.write_nowhere(journal);
+        }
         if let Body::Longrun(l) = &mut self.body
             && l.machine.is_gone()
         {
@@ -273,11 +280,25 @@ impl Service {
         if !self.events.is_empty() {
             match servicedir::event::notify(dir, self.events.as_bytes()) {
                 Ok(()) => self.events = Events::default(),
-                Err(e) => refused = Some(("notify listeners", e)),
+                Err(e) => refused = Some(("tell those who listen at event", e)),
             }
         }
         self.remember(journal);
-        self.note_refusal(now.mono, refused);
+        self.status_due |= refused.is_some();
+        self.rewrite_at = refused.map(|_| now.mono.after(REWRITE_PAUSE));
+        refused
+    }
+
+    /// Its directory is deleted: there is nobody to tell.
+    fn write_nowhere(&mut self, journal: &Journal) -> Option<(&'static str, Errno)> {
+        // What could not be opened yet may be there.
+        if self.missing_at.is_none() {
+            (self.dir, self.death, self.status_due, self.rewrite_at) = (None, None, false, None);
+            self.events = Events::default();
+            self.longrun().into_iter().for_each(|longrun| longrun.reader.lose());
+        }
+        self.remember(journal);
+        None
     }
 
     /// Writes down a death before everything else that is due. What the disk does not take is kept.
@@ -298,19 +319,6 @@ impl Service {
         }
     }
 
-    /// Says once that the disk refuses, and when it is tried again.
-    fn note_refusal(&mut self, now: Mono, refused: Option<(&str, Errno)>) {
-        let Some((doing, errno)) = refused else {
-            self.rewrite_at = None;
-            return;
-        };
-        if self.rewrite_at.is_none() {
-            self.warn(format_args!("{} (retrying every second)", Error::unable(doing, errno)));
-        }
-        self.status_due = true;
-        self.rewrite_at = Some(now.after(std::time::Duration::from_secs(1)));
-    }
-
     /// Creates or removes `down`.
     pub(super) fn touch_down(&self, create: bool) {
         let Some(dir) = &self.dir else { return };
@@ -328,6 +336,14 @@ impl Service {
             self.warn(format_args!("{}: the change is not permanent", Error::unable(doing, e)));
         }
     }
+}
+
+/// What the disk did not take is offered to it again this soon.
+const REWRITE_PAUSE: Duration = Duration::from_secs(1);
+
+/// Whether nobody can come to this directory any more, because it was deleted.
+pub(super) fn is_deleted(dir: &OwnedFd) -> bool {
+    rustix::fs::fstat(dir).is_ok_and(|st| st.st_nlink == 0)
 }
 
 /// What supervision is done with.
@@ -359,8 +375,14 @@ pub(super) fn open_supervise(dir: &OwnedFd) -> Result<Supervise> {
 /// Opens `supervise/control`. What is there and is no FIFO gives way to one.
 pub(super) fn open_control(dir: &OwnedFd) -> Result<Fifo> {
     const PATH: &str = "supervise/control";
+    let is_other =
+        |e: &Errno| matches!(*e, Errno::NOENT | Errno::INVAL | Errno::LOOP | Errno::ISDIR | Errno::NXIO);
     Fifo::open(dir, PATH, false)
-        .or_else(|_| {
+        .or_else(|e| {
+            // One that cannot be opened now may be full of commands.
+            if !is_other(&e) {
+                return Err(e);
+            }
             let _ = unlinkat(dir, PATH, AtFlags::empty());
             servicedir::prepare(dir)?;
             Fifo::open(dir, PATH, false)

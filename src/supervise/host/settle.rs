@@ -1,13 +1,16 @@
 //! What comes after a turn: writing down, answering, letting go, and the timers.
 
+use super::faults::Step;
 use super::service::{Body, Service};
 use super::{Goal, Host, Id, UNKNOWN_END};
+use crate::diag::Error;
 use crate::process::WaitStatus;
 use crate::supervise::machine::Event;
 use crate::supervise::oneshot;
 use crate::supervise::wire::{Outcome, Reply, Settled};
-use crate::sys::{clock, wait};
+use crate::sys::{Errno, clock, wait};
 use crate::time::Mono;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 impl Host {
@@ -31,7 +34,8 @@ impl Host {
             let Some(service) = self.services[id as usize].as_deref_mut() else { continue };
             service.due = false;
             let failed_for_good = service.events.as_bytes().contains(&b'O');
-            service.write_down(now, journal);
+            let refused = service.write_down(now, journal);
+            self.note_refusal(id, refused);
             self.check_goals(id, failed_for_good);
             if self.service(id).is_some_and(Service::is_gone) {
                 self.let_go(id);
@@ -40,6 +44,23 @@ impl Host {
             }
         }
         self.release();
+    }
+
+    /// Says that the disk refuses, and that it does no more.
+    fn note_refusal(&mut self, id: Id, refused: Option<(&str, Errno)>) {
+        let Some(service) = self.service_mut(id) else { return };
+        let said = std::mem::replace(&mut service.refused, refused.map(|(_, errno)| errno));
+        let name = match refused.is_some() || said.is_some() {
+            true => service.label().to_owned(),
+            false => return,
+        };
+        match refused {
+            Some((doing, errno)) => {
+                let text = format!("{} (retrying every second)", Error::unable(doing, errno));
+                self.complain(&name, Step::Write, Some(errno), said == Some(errno), text);
+            }
+            None => self.fault_over(&name, Step::Write),
+        }
     }
 
     /// Answers those who waited for what a longrun now is, or can never be.
@@ -95,6 +116,9 @@ impl Host {
             self.by_pid.remove(&pid);
         }
         self.journal.release(service.slot);
+        for step in [Step::Open, Step::Start, Step::Write] {
+            self.fault_over(service.label(), step);
+        }
         if let Body::Longrun(longrun) = &service.body {
             longrun.fifos().for_each(|fifo| self.unkeep(fifo));
         }
@@ -131,9 +155,9 @@ impl Host {
     }
 
     pub(super) fn next_deadline(&self) -> Option<Mono> {
-        let deferred = self.deferred.iter().map(|d| d.at).min();
+        let deferred = self.deferred.values().map(|d| d.at).min();
         let timer = self.timers.first().map(|(at, _)| *at);
-        [deferred, timer, self.untold.retry_at].into_iter().flatten().min()
+        [deferred, timer, self.untold.retry_at, self.listen_at].into_iter().flatten().min()
     }
 
     pub(super) fn run_timers(&mut self) {
@@ -142,10 +166,13 @@ impl Host {
             self.timers.remove(&(at, id));
             let Some(service) = self.service_mut(id) else { continue };
             service.timer = None;
-            if service.rewrite_at.is_some_and(|at| at <= now) {
-                service.rewrite_at = None;
+            if service.rewrite_at.take_if(|at| *at <= now).is_some() {
                 self.mark_due(id);
             }
+            if self.service(id).and_then(|s| s.missing_at).is_some_and(|at| at <= now) && !self.equip(id) {
+                continue;
+            }
+            self.leave_if_nothing_left(id);
             self.give_up_on_status(id, now);
             match self.service(id).map(|s| &s.body) {
                 Some(Body::Longrun(_)) => self.feed(id, Event::Timeout),
@@ -153,14 +180,27 @@ impl Host {
                 None => {}
             }
         }
+        if self.listen_at.is_some_and(|at| at <= now) {
+            self.listen_again();
+        }
         if self.untold.retry_at.is_some_and(|at| at <= now) {
             self.tell_keeper_again();
         }
+        self.try_deferred(now);
+    }
+
+    /// Tries what was put off until now, each logger before its service.
+    fn try_deferred(&mut self, now: Mono) {
+        if self.deferred.values().all(|d| d.at > now) {
+            return;
+        }
         let waiting = std::mem::take(&mut self.deferred);
-        let (ready, rest) = waiting.into_iter().partition(|d| d.at <= now);
+        let (ready, rest): (BTreeMap<_, _>, _) = waiting.into_iter().partition(|(_, d)| d.at <= now);
         self.deferred = rest;
-        for deferred in ready {
-            self.try_add(deferred.name, deferred.pause, deferred.said);
+        let (loggers, services): (Vec<_>, Vec<_>) =
+            ready.into_iter().partition(|(name, _)| name.ends_with("/log"));
+        for (name, deferred) in loggers.into_iter().chain(services) {
+            self.try_add(name, deferred.pause, deferred.said);
         }
     }
 
