@@ -418,7 +418,7 @@ impl Machine {
     fn on_not_started(&mut self, now: Now, temporary: bool, todo: &mut Todo) {
         match self.starting.take() {
             None => {}
-            Some(Job::Run) if self.last_life => self.end(todo),
+            Some(Job::Run) if self.last_life && !temporary => self.end(todo),
             Some(Job::Run) => {
                 let next = now.mono.after(self.retry_pause(temporary));
                 self.failures = self.failures.saturating_add(1);
@@ -587,7 +587,7 @@ impl Machine {
         match (how, self.state) {
             (_, State::Gone) => {}
             // A logger between two lives: what waits in its pipe is for a last one.
-            (Leave::CloseInput, State::Down { .. }) if self.want_up && self.failures == 0 => {
+            (Leave::CloseInput, State::Down { .. }) if self.want_up => {
                 self.last_life = true;
                 todo.null_io = true;
                 if self.starting.is_none() {
