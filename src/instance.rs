@@ -8,6 +8,7 @@
 
 use crate::diag::{Error, Result, Unable};
 use crate::files::{copy_tree, remove_tree};
+use crate::ordered;
 use crate::scan::client::ScanDir;
 use crate::scan::link::{self, Begin, Link};
 use crate::servicedir::client::Client;
@@ -112,8 +113,7 @@ impl Instances {
             let name = entry.unable(&doing)?.file_name().to_string_lossy().into_owned();
             names.extend((!name.starts_with('.')).then_some(name));
         }
-        names.sort();
-        Ok(names)
+        Ok(ordered::sorted(names))
     }
 }
 

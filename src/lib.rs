@@ -5,6 +5,7 @@
 //! - [`time`], [`process`]: instants, stamps, wait statuses, signals as data.
 //! - [`accounts`]: names of users and groups.
 //! - [`check`]: finding out by asking whether a service is ready.
+//! - [`ordered`]: sorting in little code.
 //! - [`files`]: copying and removing directory trees.
 //! - [`diag`], [`cli`]: messages, exit codes, the way in and out of a program.
 //! - [`chainload`]: becoming another program.
@@ -29,6 +30,7 @@ pub mod files;
 pub mod init;
 pub mod install;
 pub mod instance;
+pub mod ordered;
 pub mod process;
 pub mod rc;
 pub mod report;

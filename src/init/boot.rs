@@ -3,6 +3,7 @@
 use super::phase::{IfBootFails, boot_code};
 use super::{overlay, place};
 use crate::diag::{self, Error, Level, Result, Unable, code};
+use crate::ordered::{set, sorted};
 use crate::process::{End as How, Signal};
 use crate::rc::engine::{End, Engine, Options, Progress, Report};
 use crate::rc::graph::{Graph, Index};
@@ -162,7 +163,7 @@ impl Boot {
         let mut engine = Engine::new(&live)?;
         engine.restart_nothing()?;
         let up = |i: &Index| engine.states()[*i] != Standing::Down;
-        let selection: BTreeSet<Index> = (0..live.graph.services.len()).filter(up).collect();
+        let selection: BTreeSet<Index> = set((0..live.graph.services.len()).filter(up));
         let options = Options { deadline: Some(deadline), even_essential: true, ..Options::default() };
         let signals = SignalFd::open(blocked).unable("create a signal descriptor")?;
         let report = self.change(&mut engine, &live, &selection, false, options, &signals)?;
@@ -216,8 +217,8 @@ const SLOW: Duration = Duration::from_millis(200);
 impl Told<'_> {
     /// What took longest.
     fn slowest(&mut self) -> String {
-        self.slow.sort_by(|a, b| b.cmp(a));
-        let shown = self.slow.iter().take(3).map(|(time, name)| format!("{name} ({})", took(*time)));
+        self.slow = sorted(std::mem::take(&mut self.slow));
+        let shown = self.slow.iter().rev().take(3).map(|(time, name)| format!("{name} ({})", took(*time)));
         shown.collect::<Vec<_>>().join(", ")
     }
 

@@ -8,6 +8,7 @@ use super::graph::{Graph, Index};
 use super::live::Live;
 use super::plan::{Fate, Plan};
 use crate::diag::{Error, Result, Unable};
+use crate::ordered::sorted;
 use crate::process::{Signal, WaitStatus};
 use crate::supervise::oneshot::Script;
 use crate::supervise::wire::{Outcome, Reply, Request, SOCKET, Standing, batches};
@@ -276,8 +277,7 @@ impl<'a> Engine<'a> {
             }
         }
         let shown = |index: &Index| !graph.services[*index].hidden;
-        report.skipped = plan.with(Fate::Skipped).chain(waiting).filter(shown).collect();
-        report.skipped.sort_unstable();
+        report.skipped = sorted(plan.with(Fate::Skipped).chain(waiting).filter(shown).collect());
         report.kept = plan.with(Fate::Kept).collect();
         Ok(report)
     }

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 use super::source::{Definition, Definitions, Findings, Reference};
+use crate::ordered;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -231,7 +232,7 @@ impl<'a> Builder<'a> {
         self.name_pipelines(findings);
         let mut flat = self.pipelines.clone();
         for bundle in self.definitions.values().filter(|d| d.kind == Some(Kind::Bundle)) {
-            let (mut members, mut seen) = (BTreeSet::new(), BTreeSet::from([bundle.name.as_str()]));
+            let (mut members, mut seen) = (BTreeSet::new(), ordered::set([bundle.name.as_str()]));
             let mut queue: Vec<&Reference> = bundle.contents.iter().collect();
             while let Some(reference) = queue.pop() {
                 let name = reference.name.as_str();
@@ -422,8 +423,7 @@ impl<'a> Builder<'a> {
 }
 
 fn sort_unique(list: &mut Vec<Index>) {
-    list.sort_unstable();
-    list.dedup();
+    *list = ordered::unique(std::mem::take(list));
 }
 
 /// The known name that is nearest to a mistaken one, if it is near: at most `most` edits, or one in a short

@@ -12,6 +12,7 @@ use super::graph::{Kind, nearest};
 use super::scripts::{self, Root};
 use crate::diag::reason;
 use crate::execline;
+use crate::ordered::unique;
 use crate::servicedir;
 use crate::servicedir::definition::{KILL_MODES, parse_kill_mode, parse_signal, parse_uint};
 use crate::sys::Errno;
@@ -58,8 +59,7 @@ impl Findings {
     /// In the order of files and lines, each once.
     pub fn sort(&mut self) {
         for list in [&mut self.errors, &mut self.warnings] {
-            list.sort();
-            list.dedup();
+            *list = unique(std::mem::take(list));
         }
     }
 
@@ -324,16 +324,15 @@ fn entries(at: impl AsFd, path: &str) -> Result<Vec<Entry>, Errno> {
     let open = openat(at, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let mut space = [MaybeUninit::uninit(); 4096];
     let mut raw = RawDir::new(&open, &mut space);
-    let mut out = Vec::new();
+    let mut out = BTreeMap::new();
     while let Some(entry) = raw.next() {
         let entry = entry?;
         let name = entry.file_name().to_bytes();
         if !name.starts_with(b".") {
-            out.push((String::from_utf8_lossy(name).into_owned(), entry.file_type()));
+            out.insert(String::from_utf8_lossy(name).into_owned(), entry.file_type());
         }
     }
-    out.sort_by(|(a, _), (b, _)| a.cmp(b));
-    Ok(out)
+    Ok(out.into_iter().collect())
 }
 
 fn read_source(source: &str, entries: Vec<Entry>, definitions: &mut Definitions, findings: &mut Findings) {

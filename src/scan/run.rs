@@ -23,6 +23,7 @@ use super::control::Command;
 use super::reaper::{self, Channel, Keeper};
 use super::{Limits, Listing, Skipped, changes, list, loggers_first};
 use crate::diag::{self, Error, Result, Trouble, Unable, code};
+use crate::ordered::map;
 use crate::process::{Signal, WaitStatus};
 use crate::servicedir;
 use crate::supervise::place::{ISOLATED, Place};
@@ -234,7 +235,7 @@ impl Scanner {
             watch: Notice::of_current_directory(),
             above,
             keeper,
-            supervisors: BTreeMap::from([(COMMON.to_owned(), common)]),
+            supervisors: map([(COMMON.to_owned(), common)]),
             upgraded,
             probe: None,
             pipe_full: false,

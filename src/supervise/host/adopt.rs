@@ -19,6 +19,7 @@ use super::fifo::Fifo;
 use super::service::{self, Adopted, Body, Longrun, Service, Supervise};
 use super::{Host, Id, UNKNOWN_END, launch};
 use crate::diag::{self, Error, Result, Unable, code};
+use crate::ordered::map;
 use crate::process::{Pid, WaitStatus};
 use crate::scan::Identity;
 use crate::servicedir;
@@ -57,7 +58,7 @@ impl Host {
     pub(super) fn adopt_all(&mut self) {
         // What everybody needs is opened before what is only better to have.
         let slots: BTreeMap<SlotId, Id> =
-            self.journal.used().into_iter().filter_map(|slot| Some((slot, self.adopt(slot)?))).collect();
+            map(self.journal.used().into_iter().filter_map(|slot| Some((slot, self.adopt(slot)?))));
         slots.iter().for_each(|(slot, id)| self.adopt_life(*slot, *id));
         if let Some((slot, source)) = self.journal.unfinished_input()
             && let Some(id) = slots.get(&slot)
