@@ -61,6 +61,7 @@ const SCENARIOS: &[Entry] = &[
     ("odd_status", odd_status),
     ("no_descriptors", no_descriptors),
     ("svscan_killed", svscan_killed),
+    ("interrupted_with_its_scanner", interrupted_with_its_scanner),
 ];
 
 // ------------------------------------------------------------------------------------------------ lives
@@ -712,4 +713,21 @@ fn svscan_killed(w: &World) {
     w.ok("svc", &["-wD", "-T", "30000", "-d", &a.path]);
     assert_eq!(a.read("told"), format!("256 15 a {pid}\n"));
     w.ok("svc", &["-wD", "-T", "30000", "-d", &b.path]);
+}
+
+/// Control-C comes to both. A supervisor that goes before it was told to end its services has not ended them.
+fn interrupted_with_its_scanner(w: &World) {
+    let a = w.service("a", "trap 'echo >ended; exit' TERM; : >ready; while :; do sleep 0.1; done");
+    let svscan = w.svscan(&[]);
+    let pid = a.pid();
+    until("it can be told", || a.has("ready"));
+    let supervisor = parent(pid);
+    kill(svscan.pid(), Signal::STOP);
+    kill(supervisor, Signal::INT);
+    until("the supervisor has gone", || !is_alive(supervisor));
+    kill(svscan.pid(), Signal::INT);
+    kill(svscan.pid(), Signal::CONT);
+    let ran = svscan.end();
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(!is_alive(pid) && a.has("ended"));
 }

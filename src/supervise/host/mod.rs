@@ -334,7 +334,8 @@ impl Host {
         loop {
             self.write_down_due();
             if self.is_over() {
-                return Ok(code::OK);
+                // Who went without having ended what it supervises is to be replaced, also where all shall end.
+                return Ok(if self.finishing == Some(Finish::Abandon) { code::NO } else { code::OK });
             }
             self.upgrade_if_asked();
             let wait = self.next_deadline().map(|at| at.since(clock::mono()));
