@@ -62,6 +62,7 @@ const SCENARIOS: &[Entry] = &[
     ("no_descriptors", no_descriptors),
     ("svscan_killed", svscan_killed),
     ("interrupted_with_its_scanner", interrupted_with_its_scanner),
+    ("nobody_reads_of_deaths", nobody_reads_of_deaths),
 ];
 
 // ------------------------------------------------------------------------------------------------ lives
@@ -730,4 +731,48 @@ fn interrupted_with_its_scanner(w: &World) {
     let ran = svscan.end();
     assert_eq!(ran.code, 0, "{ran:?}");
     assert!(!is_alive(pid) && a.has("ended"));
+}
+
+/// A supervisor reads nothing, so that svscan cannot tell of a death any more, and is then killed. Its own death
+/// must be seen all the same, although somebody who died before it cannot be reaped yet.
+fn nobody_reads_of_deaths(w: &World) {
+    let orphans =
+        "read x <gate; i=0; while [ $i -lt 600 ]; do i=$((i+1)); (sleep 0 &); done; echo >done; read x <gate";
+    let (a, b) = (w.service("a", orphans), w.service("b", SLEEP));
+    mkfifo("scan/a/gate");
+    let svscan = w.svscan(&[]);
+    let (pid, first) = (b.pid(), parent(b.pid()));
+    kill(first, Signal::KILL);
+    until("there is a second supervisor", || !is_alive(first) && b.is_supervised());
+    until_eq((1, 1), || (a.state().adopted, b.state().adopted));
+    let second =
+        children(svscan.pid()).into_iter().find(|pid| read(&format!("/proc/{pid}/comm")) == "supervise\n");
+    let second = second.expect("svscan has a supervisor");
+    kill(second, Signal::STOP);
+    for pipe in pipes(svscan.pid()) {
+        rustix::pipe::fcntl_setpipe_size(pipe, 4096).unwrap();
+    }
+    a.file("gate", "\n");
+    until("many have died", || a.has("done"));
+    let left = || children(svscan.pid()).into_iter().filter(|pid| !is_alive(*pid)).count();
+    until("not all can be told of", || left() > 0);
+    kill(pid, Signal::KILL);
+    kill(second, Signal::KILL);
+    until("b runs again", || b.is_supervised() && b.status().is_up() && b.status().pid != pid);
+    assert_eq!(b.deaths().last().map(|death| death.end), Some(End::Signal(OurSignal::KILL)));
+    until_eq(0, left);
+}
+
+/// The pipes that a process has open.
+fn pipes(pid: i32) -> Vec<fs::File> {
+    let all = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
+    let is_pipe = |path: &std::path::Path| {
+        fs::read_link(path).is_ok_and(|to| to.to_string_lossy().starts_with("pipe:"))
+    };
+    all.map(|fd| fd.path()).filter(|path| is_pipe(path)).map(|path| fs::File::open(path).unwrap()).collect()
+}
+
+fn children(pid: i32) -> Vec<i32> {
+    let all = read(&format!("/proc/{pid}/task/{pid}/children"));
+    all.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
 }

@@ -286,6 +286,7 @@ impl Init {
                 batch.push(dead);
             } else if !reaper::tell_and_reap(&self.channel.writer, dead) {
                 self.pipe_full = true;
+                self.reap_own();
                 break;
             }
         }
@@ -300,7 +301,20 @@ impl Init {
     }
 
     fn is_ours(&self, pid: Pid) -> bool {
-        [self.scanner, self.boot, self.stop, self.command].contains(&Some(pid))
+        self.own().contains(&Some(pid))
+    }
+
+    fn own(&self) -> [Option<Pid>; 4] {
+        [self.scanner, self.boot, self.stop, self.command]
+    }
+
+    /// Of strangers nobody can be told just now, so they stay; those who matter to ourselves may be behind them.
+    fn reap_own(&mut self) {
+        for pid in self.own().into_iter().flatten() {
+            if let Some(dead) = wait::reap_pid_if_dead(pid) {
+                self.on_own_death(dead);
+            }
+        }
     }
 
     fn on_own_death(&mut self, (pid, status): wait::Dead) {

@@ -695,6 +695,14 @@ impl Scanner {
             }
             if !self.tell((pid, status)) {
                 self.pipe_full = true;
+                // A supervisor that died, and so reads nothing, may be behind those who stay.
+                for (key, supervisor) in &mut self.supervisors {
+                    if let Some((_, status)) = supervisor.child.and_then(wait::reap_pid_if_dead) {
+                        died.push((key.clone(), status));
+                        supervisor.tell = true;
+                        supervisor.child = None;
+                    }
+                }
                 break;
             }
             wait::reap_pid(pid);

@@ -68,6 +68,11 @@ pub fn is_dying(pid: Pid) -> bool {
         || super::process::stat(pid).is_some_and(|stat| stat.exiting)
 }
 
+/// Reaps one particular child if it is dead.
+pub fn reap_pid_if_dead(pid: Pid) -> Option<Dead> {
+    wait(libc::P_PID, pid.raw() as libc::id_t, libc::WEXITED | libc::WNOHANG)
+}
+
 /// Reaps one particular child; waits for it if it is not dead yet.
 pub fn reap_pid(pid: Pid) -> Option<Dead> {
     wait(libc::P_PID, pid.raw() as libc::id_t, libc::WEXITED)
