@@ -63,6 +63,7 @@ const SCENARIOS: &[Entry] = &[
     ("svscan_killed", svscan_killed),
     ("interrupted_with_its_scanner", interrupted_with_its_scanner),
     ("nobody_reads_of_deaths", nobody_reads_of_deaths),
+    ("put_off_and_gone", put_off_and_gone),
 ];
 
 // ------------------------------------------------------------------------------------------------ lives
@@ -775,4 +776,27 @@ fn pipes(pid: i32) -> Vec<fs::File> {
 fn children(pid: i32) -> Vec<i32> {
     let all = read(&format!("/proc/{pid}/task/{pid}/children"));
     all.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
+}
+
+/// What could not be supervised yet is forgotten with its entry, also where nobody scanned when that went:
+/// nothing is left to wake up for.
+fn put_off_and_gone(w: &World) {
+    let a = w.service_at("a", SLEEP);
+    let other = w.supervise(&a);
+    symlink("../a", "scan/a").unwrap();
+    let mut svscan = w.svscan(&[]);
+    until("it is put off", || svscan.said().contains("another supervisor is at work"));
+    let supervisor = children(svscan.pid())[0];
+    kill(svscan.pid(), Signal::KILL);
+    until("the scanner is dead", || !svscan.is_running());
+    fs::remove_file("scan/a").unwrap();
+    let svscan = w.svscan(&[]);
+    // The fourth argument of epoll_pwait: for how long.
+    until("it waits for ever", || {
+        let call = read(&format!("/proc/{supervisor}/syscall"));
+        call.split(' ').nth(4).is_some_and(|limit| limit.ends_with("ffffffff"))
+    });
+    w.ok("svscanctl", &["-t", "scan"]);
+    assert_eq!(svscan.end().code, 0);
+    drop(other);
 }

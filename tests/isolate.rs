@@ -26,6 +26,7 @@ const SCENARIOS: &[(&str, fn())] = &[
     ("all", all),
     ("comes_and_goes", comes_and_goes),
     ("gone_while_nobody_scanned", gone_while_nobody_scanned),
+    ("gone_while_there_was_nobody", gone_while_there_was_nobody),
     ("long_names", long_names),
     ("counts_when_supervision_begins", counts_when_supervision_begins),
     ("upgraded", upgraded),
@@ -199,6 +200,7 @@ fn gone_while_nobody_scanned() {
     assert!(is_alive(pid));
     w.ok("svscanctl", &["-n", "scan"]);
     until("it is stopped and its supervisor has left", || !is_alive(pid) && !is_alive(own));
+    until("nothing is left of it", || !fs::exists("scan/.s6-svscan/isolated/a").unwrap());
     stop(&w, svscan);
 }
 
@@ -270,5 +272,24 @@ fn upgraded() {
     assert_eq!(a.pid(), before.0);
     w.ok("svc", &["-wD", "-T", "30000", "-d", &a.path]);
     assert_eq!(a.status().wait, 15);
+    stop(&w, svscan);
+}
+
+/// Its directory went away while there was nobody at all: the next scanner has it taken over, and pruned.
+fn gone_while_there_was_nobody() {
+    let w = world();
+    let a = w.service("a", SLEEP);
+    a.file("isolate", "");
+    let mut svscan = w.svscan(&[]);
+    let (pid, own) = (a.pid(), supervisor(&a));
+    [svscan.pid(), own].into_iter().for_each(|pid| kill(pid, Signal::KILL));
+    until("both are dead", || !svscan.is_running() && !is_alive(own));
+    fs::rename("scan/a", "a").unwrap();
+    let svscan = world().svscan(&[]);
+    until_eq(1, || w.at("a").state().adopted);
+    assert!(is_alive(pid));
+    w.ok("svscanctl", &["-n", "scan"]);
+    until("it is stopped", || !is_alive(pid));
+    until("nothing is left of it", || !fs::exists("scan/.s6-svscan/isolated/a").unwrap());
     stop(&w, svscan);
 }

@@ -628,13 +628,16 @@ impl Scanner {
         wanted && !is_held(&format!("{service}/supervise/lock"))
     }
 
-    /// Supervisors of isolated services that another scanner left.
+    /// Supervisors of isolated services that another scanner left. Where one is dead and its service is gone from
+    /// the directory, nobody else would take over what runs.
     fn find_isolated(&mut self) {
         let Ok(entries) = std::fs::read_dir(ISOLATED) else { return };
         for entry in entries.flatten() {
             let dir = format!("{}/{}", ISOLATED, entry.file_name().to_string_lossy());
             let Ok(name) = std::fs::read_to_string(Place::at(&dir).name_file()) else { continue };
-            if is_held(&Place::at(&dir).lock())
+            let gone = rustix::fs::access(&*name, rustix::fs::Access::EXISTS) == Err(Errno::NOENT);
+            if !name.is_empty()
+                && (gone || is_held(&Place::at(&dir).lock()))
                 && let Ok(supervisor) = Supervisor::isolated(&name)
             {
                 self.supervisors.insert(name.clone(), supervisor);

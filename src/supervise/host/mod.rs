@@ -111,12 +111,20 @@ struct Link {
     socket: OwnedFd,
     /// It is svscan.
     scanner: bool,
-    /// It is telling a complete list; these are on it.
-    listing: Option<BTreeSet<Identity>>,
+    /// It is telling a complete list.
+    listing: Option<Listed>,
     /// Answers that it was too slow to read.
     unsent: VecDeque<Vec<u8>>,
     /// We are waiting for it to read.
     awaits_room: bool,
+}
+
+/// What is on a list.
+#[derive(Default)]
+struct Listed {
+    supervised: BTreeSet<Identity>,
+    /// By name.
+    deferred: BTreeSet<String>,
 }
 
 impl Link {
@@ -201,7 +209,7 @@ struct Host {
     descents: BTreeMap<Id, Vec<Member>>,
     single: bool,
     place: Place,
-    /// There has been a service: an isolated one's supervisor ends with it.
+    /// There has been a service, or it is known that there is none: an isolated one's supervisor ends with it.
     busy: bool,
     finishing: Option<Finish>,
     /// What dies is started again.

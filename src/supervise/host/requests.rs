@@ -2,7 +2,7 @@
 
 use super::faults::Step;
 use super::service::{Body, Service};
-use super::{Goal, Host, Id, Link, Token, service};
+use super::{Goal, Host, Id, Link, Listed, Token, service};
 use crate::diag::{self, Error};
 use crate::process::WaitStatus;
 use crate::scan::{CATCH_ALL, Identity};
@@ -119,15 +119,13 @@ impl Host {
         match request {
             Request::Hello => {}
             Request::Begin => {
-                self.links[link as usize].as_mut().expect("it spoke").listing = Some(BTreeSet::new())
+                self.links[link as usize].as_mut().expect("it spoke").listing = Some(Listed::default())
             }
             Request::End => self.end_of_list(link),
             Request::Add(names) => names.into_iter().for_each(|name| self.add_listed(link, name)),
             Request::Gone(names) => {
                 for name in names {
-                    if self.deferred.remove(&name).is_some() {
-                        self.fault_over(&name, Step::Open);
-                    }
+                    self.forget_deferred(&name);
                     if let Some(id) = self.names.get(&*name).copied()
                         && let Some(service) = self.service_mut(id)
                     {
@@ -191,12 +189,24 @@ impl Host {
         if self.finishing.is_some() {
             return;
         }
-        if self.deferred.contains_key(&name) || self.is_for_another(link, &name) {
+        if self.is_for_another(link, &name) {
             return;
         }
-        let known = self.try_add(name, Duration::from_millis(250), String::new());
+        let known = match self.deferred.contains_key(&name) {
+            true => None,
+            false => self.try_add(name.clone(), Duration::from_millis(250), String::new()),
+        };
         if let Some(Some(Link { listing: Some(listing), .. })) = self.links.get_mut(link as usize) {
-            listing.extend(known);
+            match known {
+                Some(identity) => drop(listing.supervised.insert(identity)),
+                None => drop(listing.deferred.insert(name)),
+            }
+        }
+    }
+
+    fn forget_deferred(&mut self, name: &str) {
+        if self.deferred.remove(name).is_some() {
+            self.fault_over(name, Step::Open);
         }
     }
 
@@ -213,12 +223,26 @@ impl Host {
     pub(super) fn end_of_list(&mut self, link: u32) {
         let Some(Some(Link { listing, .. })) = self.links.get_mut(link as usize) else { return };
         let Some(listing) = listing.take() else { return };
+        // One that was put off may have been taken in since.
+        let taken_in: BTreeSet<Id> = listing
+            .deferred
+            .iter()
+            .filter(|name| !self.deferred.contains_key(*name))
+            .filter_map(|name| self.names.get(&**name).copied())
+            .collect();
         for id in self.ids() {
             let Some(service) = self.service_mut(id) else { continue };
-            if matches!(service.body, Body::Longrun(_)) && !listing.contains(&service.identity) {
+            let there = listing.supervised.contains(&service.identity) || taken_in.contains(&id);
+            if matches!(service.body, Body::Longrun(_)) && !there {
                 service.listed = false;
             }
         }
+        let gone = self.deferred.keys().filter(|name| !listing.deferred.contains(*name));
+        for name in gone.cloned().collect::<Vec<_>>() {
+            self.forget_deferred(&name);
+        }
+        // That it has nothing to do is known from here on.
+        self.busy = true;
     }
 
     /// Mends what somebody damaged: control FIFOs that were removed or replaced.
