@@ -7,6 +7,7 @@ use super::HOPELESS;
 use crate::diag::{self, Error, Result, Trouble, Unable};
 use crate::process::{Pid, WaitStatus};
 use crate::scan::reaper::Channel;
+use crate::servicedir;
 use crate::supervise::place::Place;
 use crate::supervise::wire::{Reply, Request, batches};
 use crate::supervise::{self, Mode};
@@ -15,7 +16,7 @@ use crate::sys::spawn::{self, CArray, Spawn};
 use crate::sys::{Errno, clock, lock, process, socket, wait};
 use crate::time::Mono;
 use rustix::event::{PollFd, PollFlags};
-use rustix::fs::{Mode as FileMode, OFlags};
+use rustix::fs::{CWD, Mode as FileMode, OFlags};
 use std::collections::VecDeque;
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
@@ -100,7 +101,11 @@ impl Supervisor {
             }
         }
         let file = supervisor.place.name_file();
-        std::fs::write(&file, name).unable(format_args!("write {file}"))?;
+        // It is never there in part: a scanner that is killed is followed by one that reads it.
+        if std::fs::read(&file).ok().as_deref() != Some(name.as_bytes()) {
+            servicedir::replace(CWD, &file, &format!("{file}.new"), name.as_bytes())
+                .unable(format_args!("write {file}"))?;
+        }
         supervisor.channel = Some(Channel::new().unable("make a pipe")?);
         Ok(supervisor)
     }
