@@ -4,10 +4,11 @@ mod support;
 
 use rustix::process::Signal;
 use std::fs;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use support::runner::{self, Scenario};
 use support::{
-    Programs, SLEEP, Service, World, is_alive, is_locked, kill, mkfifo, parent, stat, until, until_eq,
+    Programs, Running, SLEEP, Service, World, is_alive, is_locked, kill, mkfifo, parent, stat, until,
+    until_eq,
 };
 
 fn main() -> ExitCode {
@@ -26,6 +27,7 @@ const SCENARIOS: &[(&str, fn())] = &[
     ("crash", crash),
     ("supervisor_killed", supervisor_killed),
     ("faulty", faulty),
+    ("whose_child_it_is_not", whose_child_it_is_not),
 ];
 
 fn programs() -> Programs {
@@ -229,4 +231,23 @@ fn faulty() {
     a.file("kill-mode", "tree\n");
     w.ok("svc", &["-wu", "-T", "30000", "-u", &a.path]);
     until_eq(true, || a.status().is_up());
+}
+
+/// Who became a supervisor had a child: that is none of its service's.
+fn whose_child_it_is_not() {
+    let w = world();
+    let a = w.service("a", "setsid sh -c '(echo $$ >orphan; exec sleep 1000) &'; exec sleep 1000");
+    a.file("kill-mode", "tree\n");
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", r#"sleep 1000 & echo $! >helper; exec "$0" scan/a"#]);
+    command.arg(programs().path("supervise"));
+    let supervise = Running::new(command, "supervise".to_owned());
+    a.wait_supervised();
+    until("there is an orphan", || a.read("orphan").ends_with('\n'));
+    w.ok("svc", &["-wD", "-T", "30000", "-d", &a.path]);
+    let helper = support::read("helper").trim().parse().unwrap();
+    assert!(is_alive(helper), "{}", supervise.said());
+    w.ok("svc", &["-x", &a.path]);
+    assert_eq!(supervise.end().code, 0);
+    kill(helper, Signal::KILL);
 }

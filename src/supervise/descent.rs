@@ -34,6 +34,8 @@ pub struct Reaper {
     pub pid: i32,
     /// Its own children.
     pub own: BTreeSet<Pid>,
+    /// Children that it had before it was what it is: `sh -c 'helper & exec supervise .'`.
+    pub inherited: Vec<Member>,
 }
 
 /// The members of a descent, without run. `known` are those of before. Zombies are no members: they are
@@ -63,7 +65,8 @@ pub fn members(all: &[(Pid, Stat)], main: Main, known: &[Member], reaper: Option
         }
     }
     let is_orphan = |pid: &Pid, stat: &Stat| {
-        matches!(main, Main::Dead(_)) && reaper.is_some_and(|r| r.pid == stat.ppid && !r.own.contains(pid))
+        let strange = |r: &Reaper| r.own.contains(pid) || r.inherited.contains(&(*pid, stat.start));
+        matches!(main, Main::Dead(_)) && reaper.is_some_and(|r| r.pid == stat.ppid && !strange(r))
     };
     let is_main = |pid: Pid| main == Main::Alive(pid);
     let mut found: BTreeSet<Member> = BTreeSet::new();
@@ -143,7 +146,9 @@ mod tests {
     fn orphans_of_a_supervisor_of_one_are_the_services() {
         let all =
             [process(5, 1, 5, 5), process(11, 5, 11, 11), process(12, 11, 12, 12), process(13, 5, 13, 13)];
-        let reaper = Reaper { pid: 5, own: BTreeSet::from([pid(13)]) };
+        let reaper = Reaper { pid: 5, own: BTreeSet::from([pid(13)]), inherited: Vec::new() };
+        let helper = Reaper { inherited: vec![(pid(11), 11)], ..reaper.clone() };
+        assert_eq!(members(&all, Main::Dead(pid(10)), &[], Some(&helper)), [], "it was there before");
         assert_eq!(numbers(&members(&all, Main::Dead(pid(10)), &[], Some(&reaper))), [11, 12]);
     }
 

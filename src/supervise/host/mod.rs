@@ -207,6 +207,8 @@ struct Host {
     deferred: BTreeMap<String, Deferred>,
     /// Who descended from services with `kill-mode` `tree` when they were told to end.
     descents: BTreeMap<Id, Vec<Member>>,
+    /// Children of whoever became us: they are no service's.
+    inherited: Vec<Member>,
     single: bool,
     place: Place,
     /// There has been a service, or it is known that there is none: an isolated one's supervisor ends with it.
@@ -284,6 +286,7 @@ impl Host {
             due: VecDeque::new(),
             deferred: BTreeMap::new(),
             descents: BTreeMap::new(),
+            inherited: if single { tree::children() } else { Vec::new() },
             single,
             place,
             busy: false,

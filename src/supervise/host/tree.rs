@@ -86,7 +86,8 @@ impl Host {
 
     fn reaper_for(&self, id: Id) -> Option<Reaper> {
         let alone = self.has_one_service() && !self.service(id)?.is_logger();
-        alone.then(|| Reaper { pid: Pid::own().raw(), own: self.by_pid.keys().copied().collect() })
+        let own = || self.by_pid.keys().copied().collect();
+        alone.then(|| Reaper { pid: Pid::own().raw(), own: own(), inherited: self.inherited.clone() })
     }
 
     /// Kills all members of a descent, and those that they make meanwhile. Who was killed, and who was not.
@@ -118,6 +119,16 @@ impl Host {
             }
         }
     }
+}
+
+/// The children that we have.
+pub(super) fn children() -> Vec<Member> {
+    if !wait::have_children() {
+        return Vec::new();
+    }
+    let own = Pid::own().raw();
+    let all = process::snapshot().into_iter();
+    all.filter(|(_, stat)| stat.ppid == own).map(|(pid, stat)| (pid, stat.start)).collect()
 }
 
 type Held = BTreeMap<Pid, (Member, OwnedFd, String)>;
