@@ -88,7 +88,7 @@ impl Host {
     }
 
     /// Somebody tells of a process that may be one that we take over.
-    fn hear_of_death(&mut self, pid: Pid, status: WaitStatus) {
+    pub(super) fn hear_of_death(&mut self, pid: Pid, status: WaitStatus) {
         let Some(id) = self.by_pid.get(&pid).copied() else { return };
         let Some(service) = self.service(id) else { return };
         if let (Some((_, boot)), true) = (service.process(), service.adopted.is_some())
@@ -195,7 +195,7 @@ impl Host {
     /// Finds out what became of the process of a service that is not our child.
     fn adopt_process(&mut self, id: Id) {
         let Some((pid, boot)) = self.service(id).and_then(Service::process) else { return };
-        if self.is_child(pid) {
+        if is_child(pid, boot) {
             self.by_pid.insert(pid, id);
             return;
         }
@@ -221,11 +221,6 @@ impl Host {
         self.watch_adopted(id);
         // Our predecessor may have told it to end.
         self.note_descent(id);
-    }
-
-    /// We may have executed ourselves anew, or started the process a moment ago.
-    fn is_child(&self, pid: Pid) -> bool {
-        process::stat(pid).is_some_and(|st| st.ppid == Pid::own().raw())
     }
 
     /// Lock and control FIFO of a service directory.
@@ -310,6 +305,12 @@ fn fate(pid: Pid, boot: u64) -> Fate {
         None if process::stat(Pid::own()).is_none() => Fate::There(pidfd),
         Some(_) | None => Fate::Gone,
     }
+}
+
+/// Whether it is our own child: we may have executed ourselves anew, or started it a moment ago.
+fn is_child(pid: Pid, boot: u64) -> bool {
+    process::stat(pid)
+        .is_some_and(|stat| stat.ppid == Pid::own().raw() && process::same_birth(boot, stat.start))
 }
 
 /// Whether the process that was made then is neither dead nor gone.

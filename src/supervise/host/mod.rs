@@ -470,15 +470,12 @@ impl Host {
         }
     }
 
-    /// Records of dead processes that were adopted. Those of strangers are skipped. `over`: nobody is left who
-    /// could write any (a scanner that stood alone was killed); the next scanner brings another pipe.
+    /// Records of dead processes that were adopted. Those of strangers are skipped, and those of earlier
+    /// processes with the same number. `over`: nobody is left who could write any (a scanner that stood alone was
+    /// killed); the next scanner brings another pipe.
     fn on_records(&mut self, over: bool) {
         while let Some((pid, status)) = self.records.as_ref().and_then(|r| self.journal.read_record(r)) {
-            if let Some(id) = self.by_pid.get(&pid).copied()
-                && self.service(id).is_some_and(|s| s.adopted.is_some())
-            {
-                self.died(id, pid, status);
-            }
+            self.hear_of_death(pid, status);
             self.journal.record_done();
         }
         if over && let Some(records) = self.records.take() {

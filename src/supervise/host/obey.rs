@@ -20,7 +20,7 @@ use std::os::fd::AsFd;
 impl Host {
     /// The process of a service has died.
     pub(super) fn died(&mut self, id: Id, pid: Pid, status: WaitStatus) {
-        self.by_pid.remove(&pid);
+        self.forget_pid(id, pid);
         let Some(service) = self.service_mut(id) else { return };
         if service.process().map(|(p, _)| p) != Some(pid) {
             return;
@@ -37,6 +37,14 @@ impl Host {
                 self.feed(id, Event::Died(status));
             }
             Body::Oneshot(_) => self.feed_oneshot(id, oneshot::Event::Died(status)),
+        }
+    }
+
+    /// A process of a service is no more. One that was taken over may have been reaped a while ago, and its
+    /// number be another service's by now.
+    pub(super) fn forget_pid(&mut self, id: Id, pid: Pid) {
+        if self.by_pid.get(&pid) == Some(&id) {
+            self.by_pid.remove(&pid);
         }
     }
 

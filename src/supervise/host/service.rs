@@ -13,7 +13,7 @@ use crate::supervise::journal::{Journal, Kind, Memory, SlotId};
 use crate::supervise::machine::{Events, Machine};
 use crate::supervise::oneshot::{self, Oneshot};
 use crate::supervise::wire::Standing;
-use crate::sys::{Errno, lock};
+use crate::sys::{Errno, lock, process};
 use crate::time::{Mono, Now, Stamp};
 use rustix::fs::{AtFlags, Mode, OFlags, openat, unlinkat};
 use std::os::fd::OwnedFd;
@@ -167,6 +167,13 @@ impl Service {
             Body::Longrun(l) => l.machine.process(),
             Body::Oneshot(o) => o.process(),
         }
+    }
+
+    /// Its process is not reaped yet, so its number is nobody else's. (A child of ours stays until we reap it;
+    /// one that was taken over has another parent.)
+    pub(super) fn is_there(&self) -> bool {
+        let is_same = |(pid, boot)| process::stat(pid).is_some_and(|s| process::same_birth(boot, s.start));
+        self.adopted.is_none() || self.process().is_none_or(is_same)
     }
 
     pub(super) fn is_gone(&self) -> bool {

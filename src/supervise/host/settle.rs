@@ -113,7 +113,7 @@ impl Host {
             self.timers.remove(&(at, id));
         }
         if let Some((pid, _)) = service.process() {
-            self.by_pid.remove(&pid);
+            self.forget_pid(id, pid);
         }
         self.journal.release(service.slot);
         for step in [Step::Open, Step::Start, Step::Write] {

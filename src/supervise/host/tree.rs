@@ -16,8 +16,8 @@ use super::service::{Body, Service};
 use super::{Host, Id};
 use crate::process::{Pid, Signal};
 use crate::supervise::descent::{self, Main, Member, Reaper};
-use crate::supervise::machine::State;
-use crate::sys::signal::{self, Target};
+use crate::supervise::machine::{State, To};
+use crate::sys::signal;
 use crate::sys::{clock, process, wait};
 use rustix::event::{PollFd, PollFlags, poll};
 use std::collections::BTreeMap;
@@ -37,7 +37,7 @@ const NAMED: usize = 8;
 impl Host {
     /// Before run gets a signal that may end it: who descends from it now. When it is dead it is too late.
     pub(super) fn note_descent(&mut self, id: Id) {
-        let Some(pid) = self.service(id).and_then(run_of_tree) else { return };
+        let Some(pid) = self.service(id).filter(|s| s.is_there()).and_then(run_of_tree) else { return };
         let found = descent::members(&process::snapshot(), Main::Alive(pid), &[], None);
         self.descents.insert(id, found);
     }
@@ -45,11 +45,12 @@ impl Host {
     /// Sends a signal to run, which is `pid`, and to everybody who descends from it.
     pub(super) fn signal_tree(&mut self, id: Id, pid: Pid, signal: Signal) {
         if signal == Signal::KILL {
-            self.kill_descent(Main::Alive(pid), Vec::new(), None);
-            let _ = signal::send(Target::Process(pid), Signal::KILL);
-            return;
+            if self.service(id).is_some_and(Service::is_there) {
+                self.kill_descent(Main::Alive(pid), Vec::new(), None);
+            }
+            return self.signal(id, pid, To::Process, signal);
         }
-        let _ = signal::send(Target::Process(pid), signal);
+        self.signal(id, pid, To::Process, signal);
         for member in self.descents.get(&id).into_iter().flatten() {
             if let Some(pidfd) = open(*member) {
                 let _ = signal::send_pidfd(&pidfd, signal);
