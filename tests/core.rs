@@ -64,6 +64,7 @@ const SCENARIOS: &[Entry] = &[
     ("interrupted_with_its_scanner", interrupted_with_its_scanner),
     ("nobody_reads_of_deaths", nobody_reads_of_deaths),
     ("put_off_and_gone", put_off_and_gone),
+    ("signals_before_the_scanner", signals_before_the_scanner),
 ];
 
 // ------------------------------------------------------------------------------------------------ lives
@@ -799,4 +800,18 @@ fn put_off_and_gone(w: &World) {
     w.ok("svscanctl", &["-t", "scan"]);
     assert_eq!(svscan.end().code, 0);
     drop(other);
+}
+
+/// A supervisor that waits for svscan waits quietly, also when signals come that it cannot deal with before.
+fn signals_before_the_scanner(w: &World) {
+    fs::create_dir_all("scan/.s6-svscan").unwrap();
+    let supervise = w.start_daemon("supervise", &["--listen", "scan"]);
+    until("it waits", || fs::exists("scan/.s6-svscan/socket").unwrap());
+    kill(supervise.pid(), Signal::WINCH);
+    kill(supervise.pid(), Signal::CHILD);
+    until("it has given up on svscan", || supervise.said().contains("taking over without it"));
+    let ticks = |field| stat(supervise.pid(), field).unwrap().parse::<u32>().unwrap();
+    assert!(ticks(14) + ticks(15) < 20, "of 100 that it waited");
+    kill(supervise.pid(), Signal::TERM);
+    supervise.end();
 }

@@ -294,13 +294,14 @@ impl Host {
             restarts: true,
             upgrading: false,
         };
-        host.watch(host.signals.as_fd(), Token::Signals).unable("watch signals")?;
-        if let Some(clock) = &host.clock_watch {
-            let _ = host.watch(clock.as_fd(), Token::ClockSet);
-        }
         match mode {
             Mode::One(name) => host.begin_single(&name)?,
             Mode::Many { listener, .. } => host.begin_many(listener)?,
+        }
+        // Until now nobody would have dealt with them, and they would have woken us again and again.
+        host.watch(host.signals.as_fd(), Token::Signals).unable("watch signals")?;
+        if let Some(clock) = &host.clock_watch {
+            let _ = host.watch(clock.as_fd(), Token::ClockSet);
         }
         Ok(host)
     }
