@@ -210,6 +210,10 @@ fn dies_meanwhile() {
     for round in 0..10 {
         let new = install(&executable(), "perennial");
         let pids: Vec<i32> = names.iter().map(|name| w.at(&format!("scan/{name}")).pid()).collect();
+        // A shell that is killed before it has said so did start, and nobody knows.
+        for name in &names {
+            until_eq(round as usize + 1, || w.at(&format!("scan/{name}")).read("starts").lines().count());
+        }
         w.ok("svscanctl", &["--upgrade", "scan"]);
         for (n, pid) in pids.iter().enumerate() {
             // Some before, some during, some after.
@@ -227,6 +231,7 @@ fn dies_meanwhile() {
     }
     for name in &names {
         let service = w.at(&format!("scan/{name}"));
+        until(&format!("{name} has started 11 times"), || service.read("starts").lines().count() >= 11);
         assert_eq!(service.read("starts").lines().count(), 11, "{name}: never a second copy");
     }
 }
