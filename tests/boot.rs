@@ -168,6 +168,15 @@ fn a_boot_that_fails_and_goes_on_says_without_what() {
 }
 
 #[test]
+fn what_is_not_run_yet_is_not_ignored_in_silence() {
+    let Some(image) = Image::new() else { return };
+    let image = image.longrun("web", SLEEP, &[]).file("../../cont-init.d/10-users", "#!/bin/sh\n");
+    let container = image.boot(&[]);
+    container.wait_for("1 service up in ");
+    container.stop().exits(0).says("/etc/cont-init.d is ignored").does_not_say("services.d is ignored");
+}
+
+#[test]
 fn a_boot_that_fails_and_stops_says_so() {
     let Some(image) = Image::new() else { return };
     let image = image.oneshot("broken", "exit 5", &[]).env("S6_BEHAVIOUR_IF_STAGE2_FAILS=2");

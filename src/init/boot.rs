@@ -131,6 +131,9 @@ impl Boot {
             true => (overlay::sources(""), &[overlay::TOP][..]),
             false => (self.sources.clone(), &[][..]),
         };
+        if self.sources.is_empty() && self.verbosity >= 1 {
+            say_ignored();
+        }
         let definitions = source::read(&sources, overlay::built_in(), roots, &mut findings);
         let graph = Graph::build(&definitions, &mut findings);
         if self.verbosity >= 2 {
@@ -276,6 +279,17 @@ impl Progress for Told<'_> {
                 );
             }
             _ => {}
+        }
+    }
+}
+
+/// What s6-overlay would run from these directories is not run yet; nobody shall have to find that out.
+fn say_ignored() {
+    for dir in ["/etc/fix-attrs.d", "/etc/cont-init.d", "/etc/services.d", "/etc/cont-finish.d"] {
+        if std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some()) {
+            diag::warn(format_args!(
+                "{dir} is ignored: make services in /etc/s6-overlay/s6-rc.d of what is in it"
+            ));
         }
     }
 }
