@@ -1028,7 +1028,8 @@ fn svscan_crash(w: &World) {
         .status()
         .expect("util-linux is installed");
     assert!(limit.success());
-    w.ok("svscanctl", &["-z", "scan"]);
+    // Whatever wakes it; it may have been awake already, and be gone.
+    assert!(matches!(w.code("svscanctl", &["-z", "scan"]), 0 | 100));
     let ran = svscan.end();
     assert_eq!(ran.code, 3, "{ran:?}");
     assert_eq!(read("crashed"), format!("0 {scanner} {}\n", w.base.join("scan").display()));
