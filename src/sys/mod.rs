@@ -17,6 +17,7 @@ pub mod map;
 mod musl;
 pub mod notice;
 pub mod process;
+mod raw;
 pub mod regex;
 pub mod signal;
 pub mod socket;

@@ -327,8 +327,10 @@ pub fn nofile() -> i32 {
 pub fn give_back_nofile() {
     let [rlim_cur, rlim_max] = GIVEN_NOFILE.each_ref().map(|limit| limit.load(Ordering::Relaxed));
     if rlim_cur != NOT_RAISED {
-        // SAFETY: the call only reads the structure it is given.
-        unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &libc::rlimit { rlim_cur, rlim_max }) };
+        let limit = libc::rlimit64 { rlim_cur, rlim_max };
+        let arguments = [0, libc::RLIMIT_NOFILE as usize, (&raw const limit).expose_provenance(), 0, 0];
+        // SAFETY: the call only reads the structure it is given, and we are 0, ourselves. It may be refused.
+        let _ = unsafe { super::raw::call(libc::SYS_prlimit64, arguments) };
     }
 }
 

@@ -40,9 +40,14 @@ impl Mask {
     }
 }
 
-/// Undoes [`block_all`] for a process that goes on without our loop.
+/// Undoes [`block_all`] for a process that goes on without our loop. Only a system call, and none that sets errno:
+/// its memory may be its parent's.
 pub fn unblock_all() {
-    set_mask(libc::SIG_SETMASK, &empty_set());
+    let none = 0u64;
+    let arguments =
+        [libc::SIG_SETMASK as usize, (&raw const none).expose_provenance(), 0, size_of::<u64>(), 0];
+    // SAFETY: the kernel's set of signals has 64 bits; it is only read, and no old set is asked for.
+    let _ = unsafe { super::raw::call(libc::SYS_rt_sigprocmask, arguments) };
 }
 
 /// Lets one signal through again, to do what it does by default.

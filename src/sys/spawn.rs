@@ -1,10 +1,11 @@
 //! Making processes.
 //!
-//! Two forms. [`Spawn::start`] runs a program: the child shares our memory and stops us until it has
-//! executed (what vfork does), so that nothing is copied, a failure comes back as step and errno, and
-//! everything that could fail has failed before we go on. [`fork`] goes on in a copy of ourselves.
+//! Two forms. [`Spawn::start`] runs a program: the child shares our memory and we wait until it has executed
+//! (what vfork does), so that nothing is copied, a failure comes back as step and errno, and everything that
+//! could fail has failed before we go on. [`Spawn::start_while`] does something else meanwhile: a third of what a
+//! start costs is spent in the child, which another processor may do. [`fork`] goes on in a copy of ourselves.
 //!
-//! Three facts shape the first form:
+//! Facts that shape the first form:
 //!
 //! - *The pid is written by the kernel* ([`Spawn::record`], `CLONE_PARENT_SETTID`) before the child runs its
 //!   first instruction. With the word in shared memory there is no instant at which we could be killed and
@@ -17,7 +18,7 @@
 //! - *Signals are blocked* in us and so in the child, until it has its own table of handlers: none runs here.
 
 use super::signal::Blocked;
-use super::{Errno, check, env, last_errno, process};
+use super::{Errno, check, env, process, raw};
 use crate::process::Pid;
 use rustix::fs::{Mode, OFlags};
 use std::cell::UnsafeCell;
@@ -205,16 +206,24 @@ impl<'a> Spawn<'a> {
     /// Starts it. When this returns, the program has been executed, or (with a lock) the child is on its
     /// way to it.
     pub fn start(&self, _: Blocked) -> Result<Pid, SpawnError> {
-        self.start_now()
+        self.start_now(None)
     }
 
-    fn start_now(&self) -> Result<Pid, SpawnError> {
+    /// The same, and does `meanwhile` once while the child is on its way, where that can be. It must start nothing
+    /// itself.
+    pub fn start_while(&self, _: Blocked, meanwhile: &mut dyn FnMut()) -> Result<Pid, SpawnError> {
+        self.start_now(Some(meanwhile))
+    }
+
+    fn start_now(&self, meanwhile: Option<&mut dyn FnMut()>) -> Result<Pid, SpawnError> {
         let share = self.lock.is_none();
         let unshare = share && !self.all_descriptors && CAN_UNSHARE.load(Ordering::Relaxed);
         let window = Window::fill(self.fds).map_err(|errno| SpawnError { step: Step::Descriptors, errno })?;
+        let meanwhile = meanwhile.filter(|_| share && raw::HERE);
         let mut flags = libc::SIGCHLD | libc::CLONE_PARENT_SETTID;
         if share {
-            flags |= libc::CLONE_VM | libc::CLONE_VFORK;
+            flags |= libc::CLONE_VM;
+            flags |= if meanwhile.is_some() { libc::CLONE_CHILD_CLEARTID } else { libc::CLONE_VFORK };
         }
         if unshare {
             flags |= libc::CLONE_FILES;
@@ -225,11 +234,13 @@ impl<'a> Spawn<'a> {
         let own_record = AtomicU32::new(0);
         let record = self.record.unwrap_or(&own_record);
         let child = Child { spawn: self, window: &window, unshare, failure: UnsafeCell::new(None) };
+        let on_its_way = AtomicU32::new(1);
         let pid = STACK.with_top(|top| {
             // SAFETY: the child runs `enter` on a stack of its own. Either it has a copy of our memory
-            // (no CLONE_VM), or CLONE_VFORK keeps us in this call until it has executed or exited, so that
-            // `child`, the stack and everything borrowed stay valid and nobody else touches them. `enter`
-            // makes only system calls. The kernel writes the pid to an atomic.
+            // (no CLONE_VM), or we do not leave `with_top` until it has executed or exited: CLONE_VFORK keeps us
+            // in this call, or `Arrival` in its drop. So `child`, the stack and everything borrowed stay valid and
+            // nobody else touches them. `enter` makes only system calls, and none that sets errno. The kernel
+            // writes the pid to an atomic, and clears another one when the child no longer uses our memory.
             let ret = unsafe {
                 libc::clone(
                     enter,
@@ -238,10 +249,15 @@ impl<'a> Spawn<'a> {
                     (&raw const child).cast_mut().cast::<c_void>(),
                     record.as_ptr(),
                     std::ptr::null_mut::<c_void>(),
-                    std::ptr::null_mut::<c_void>(),
+                    on_its_way.as_ptr(),
                 )
             };
-            check(ret).map_err(|errno| SpawnError { step: Step::Fork, errno })
+            let pid = check(ret).map_err(|errno| SpawnError { step: Step::Fork, errno })?;
+            if let Some(meanwhile) = meanwhile {
+                let _arrival = Arrival(&on_its_way);
+                meanwhile();
+            }
+            Ok(pid)
         })?;
         let pid = Pid::from_raw(pid).ok_or(SpawnError { step: Step::Fork, errno: Errno::SRCH })?;
         let Some(failure) = child.failure.into_inner() else { return Ok(pid) };
@@ -250,9 +266,22 @@ impl<'a> Spawn<'a> {
         record.store(0, Ordering::Relaxed);
         if failure == NO_CLOSE_RANGE {
             CAN_UNSHARE.store(false, Ordering::Relaxed);
-            return self.start_now();
+            return self.start_now(None);
         }
         Err(failure)
+    }
+}
+
+/// Waits, when it is dropped, until the kernel has cleared the word: the child has executed or exited.
+struct Arrival<'a>(&'a AtomicU32);
+
+impl Drop for Arrival<'_> {
+    fn drop(&mut self) {
+        use rustix::thread::futex;
+        while self.0.load(Ordering::Acquire) != 0 {
+            // Not private: the kernel wakes whoever waits at the address, from the child.
+            let _ = futex::wait(self.0, futex::Flags::empty(), 1, None);
+        }
     }
 }
 
@@ -324,23 +353,23 @@ fn run(child: &Child<'_>) -> Result<Never, SpawnError> {
     let spawn = child.spawn;
     let at = |step| move |errno| SpawnError { step, errno };
     // SAFETY: each of these is one system call on integers, on descriptors that are open, or on C strings
-    // and structures that `spawn` borrows; none allocates.
+    // and structures that `spawn` borrows; none allocates, none sets errno.
     unsafe {
         if spawn.new_session {
-            libc::setsid();
+            let _ = raw::call(libc::SYS_setsid, [0; 5]);
         }
         if spawn.subreaper {
-            libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+            let _ = raw::call(libc::SYS_prctl, [libc::PR_SET_CHILD_SUBREAPER as usize, 1, 0, 0, 0]);
         }
         if let Some(dir) = spawn.dir {
-            check(libc::fchdir(dir.as_raw_fd())).map_err(at(Step::Directory))?;
+            let dir = dir.as_raw_fd() as usize;
+            raw::call(libc::SYS_fchdir, [dir, 0, 0, 0, 0]).map_err(at(Step::Directory))?;
         }
         if child.unshare {
-            const CLOSE_RANGE_UNSHARE: c_int = 2;
-            if libc::syscall(libc::SYS_close_range, WINDOW_END, c_int::MAX, CLOSE_RANGE_UNSHARE) < 0 {
-                // EPERM is what some sandboxes say for a call they do not know.
-                return Err(NO_CLOSE_RANGE);
-            }
+            const CLOSE_RANGE_UNSHARE: usize = 2;
+            let range = [WINDOW_END as usize, c_int::MAX as usize, CLOSE_RANGE_UNSHARE, 0, 0];
+            // EPERM is what some sandboxes say for a call they do not know.
+            raw::call(libc::SYS_close_range, range).map_err(|_| NO_CLOSE_RANGE)?;
         }
         if spawn.lock.is_some() && !spawn.all_descriptors {
             // It may wait for ever, and must not keep meanwhile what its parent has: locks above all.
@@ -355,7 +384,7 @@ fn run(child: &Child<'_>) -> Result<Never, SpawnError> {
         process::give_back_nofile();
         if spawn.controlling_terminal {
             // Not having one is no reason not to run.
-            libc::ioctl(0, libc::TIOCSCTTY as _, 0);
+            let _ = raw::call(libc::SYS_ioctl, [0, libc::TIOCSCTTY as usize, 0, 0, 0]);
         }
         super::signal::unblock_all();
         let env = spawn.env.map_or(env::raw(), |e| e.pointers.as_ptr());
@@ -368,11 +397,12 @@ fn run(child: &Child<'_>) -> Result<Never, SpawnError> {
 /// # Safety
 /// Only for the child, or for a number of the window: it overwrites whatever `number` was.
 unsafe fn inherit_as(slot: RawFd, number: RawFd) -> Result<(), Errno> {
-    // SAFETY: these touch no memory; no Rust owner exists for any of the numbers, as the caller knows.
-    let ret = unsafe {
-        if slot == number { libc::fcntl(number, libc::F_SETFD, 0) } else { libc::dup2(slot, number) }
+    let call = match slot == number {
+        true => (libc::SYS_fcntl, [number as usize, libc::F_SETFD as usize, 0, 0, 0]),
+        false => (libc::SYS_dup3, [slot as usize, number as usize, 0, 0, 0]),
     };
-    check(ret).map(drop)
+    // SAFETY: these touch no memory; no Rust owner exists for any of the numbers, as the caller knows.
+    unsafe { raw::call(call.0, call.1) }.map(drop)
 }
 
 /// Executes the first of `programs` that is there; returns only why none could be. As execvp does, one that
@@ -380,12 +410,14 @@ unsafe fn inherit_as(slot: RawFd, number: RawFd) -> Result<(), Errno> {
 fn exec_first(programs: &[CString], argv: &CArray, env: *const *const c_char) -> Errno {
     let mut verdict = Errno::NOENT;
     for program in programs {
+        let [program, argv, env] = [program.as_ptr().cast::<()>(), argv.pointers.as_ptr().cast(), env.cast()];
+        let arguments = [program, argv, env].map(<*const ()>::expose_provenance);
         // SAFETY: terminated arrays of C strings, all borrowed for the call.
-        unsafe { libc::execve(program.as_ptr(), argv.pointers.as_ptr(), env) };
-        match last_errno() {
-            Errno::NOENT | Errno::NOTDIR => {}
-            Errno::ACCESS => verdict = Errno::ACCESS,
-            errno => return errno,
+        match unsafe { raw::call(libc::SYS_execve, [arguments[0], arguments[1], arguments[2], 0, 0]) } {
+            Err(Errno::NOENT | Errno::NOTDIR) => {}
+            Err(Errno::ACCESS) => verdict = Errno::ACCESS,
+            Err(errno) => return errno,
+            Ok(_) => {}
         }
     }
     verdict
@@ -546,4 +578,37 @@ pub fn keep_over_exec(fd: impl AsFd) -> Result<RawFd, Errno> {
     // SAFETY: only a flag is cleared.
     check(unsafe { libc::fcntl(n, libc::F_SETFD, 0) })?;
     Ok(n)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arguments(path: &CStr) -> ([CString; 1], CArray) {
+        ([path.to_owned()], CArray::new(vec![path.to_owned()]))
+    }
+
+    /// What is done meanwhile is done once, and a failure of the child is told as ever.
+    #[test]
+    fn something_else_is_done_while_a_child_is_on_its_way() {
+        reserve_window().unwrap();
+        let blocked = super::super::signal::block_all();
+        for (path, expected) in [(c"/bin/true", None), (c"/nonexistent", Some((Step::Exec, Errno::NOENT)))] {
+            let (programs, argv) = arguments(path);
+            let mut times = 0;
+            // An errno of ours stays ours.
+            let mut meanwhile = || {
+                times += 1;
+                // SAFETY: there is no such descriptor; nothing happens but an error.
+                let result = check(unsafe { libc::fcntl(-1, libc::F_GETFD) });
+                assert_eq!(result, Err(Errno::BADF));
+            };
+            let started = Spawn::new(&programs, &argv).start_while(blocked, &mut meanwhile);
+            assert_eq!(times, 1);
+            match expected {
+                None => drop(super::super::wait::reap_pid(started.unwrap())),
+                Some((step, errno)) => assert_eq!(started, Err(SpawnError { step, errno })),
+            }
+        }
+    }
 }
