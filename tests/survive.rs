@@ -467,7 +467,9 @@ fn finish(lab: &Lab) {
         let files = [("down", ""), ("finish", finish), ("timeout-finish", "0\n")];
         lab.new_service("a", "exec sleep 1000", &files);
     });
-    lab.svc(&["-wu", "-u"], &a);
+    // That it failed for good the last time may be told again after a kill: who waits for "up" only does not care.
+    lab.svc(&["-u"], &a);
+    lab.world.ok("svwait", &["-u", "-t", "30000", &a.path]);
     let pid = lab.up("a", &a);
     let lives = lab.starts("a").len();
     lab.svc(&["-wd", "-d"], &a);

@@ -247,8 +247,17 @@ impl Host {
 
     /// Begins to supervise the service directory `dir`. Where a supervisor that left no journal left a
     /// process running (an s6-supervise that was killed, say), the process is taken over.
-    pub(super) fn begin_service(&mut self, name: &str, dir: OwnedFd, identity: Identity) -> Result<Id> {
-        let Supervise { lock, control, new } = self.open_supervise(&dir)?;
+    pub(super) fn begin_service(
+        &mut self,
+        name: &str,
+        dir: OwnedFd,
+        identity: Identity,
+        prepared: Option<Supervise>,
+    ) -> Result<Id> {
+        let Supervise { lock, control, new } = match prepared {
+            Some(supervise) => supervise,
+            None => self.open_supervise(&dir)?,
+        };
         // Descriptors are given by the lowest free number: this one says how many there still are.
         if lock.as_raw_fd() + RESERVE >= process::nofile() {
             return Err(Error::unable("keep descriptors in reserve", Errno::MFILE));

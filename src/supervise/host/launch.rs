@@ -50,12 +50,14 @@ pub(super) enum Launched {
 const RUN: &std::ffi::CStr = c"./run";
 const FINISH: &std::ffi::CStr = c"./finish";
 
-/// Starts `run` or `finish` of a longrun. `logger` is the input of its logger.
+/// Starts `run` or `finish` of a longrun. `logger` is the input of its logger; `meanwhile` is done, at most once,
+/// while the child is on its way.
 pub(super) fn longrun(
     service: &mut Service,
     job: Job,
     logger: Option<BorrowedFd<'_>>,
     around: &Surroundings<'_>,
+    meanwhile: Option<&mut dyn FnMut()>,
 ) -> Result<Launched, Failure> {
     let (name, slot) = (service.name.clone(), service.slot);
     if service.missing_at.is_some() {
@@ -105,7 +107,11 @@ pub(super) fn longrun(
         new_pid_namespace: rules.new_pid_namespace && job == Job::Run,
         ..Spawn::new(&programs, &argv)
     };
-    match spawn.start(around.blocked) {
+    let started = match meanwhile {
+        Some(meanwhile) => spawn.start_while(around.blocked, meanwhile),
+        None => spawn.start(around.blocked),
+    };
+    match started {
         Ok(pid) => Ok(Launched::Running { pid, boot: time_of_birth(pid, boot) }),
         Err(e) => {
             let failure = explain(dir, step, e);

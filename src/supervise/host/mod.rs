@@ -17,6 +17,7 @@
 //! what if we are killed before it, and what if after?
 
 mod adopt;
+mod ahead;
 mod equip;
 mod faults;
 mod fifo;
@@ -194,6 +195,7 @@ struct Host {
     /// Requests that came before we knew what is ours already.
     early: Vec<(u32, Request)>,
     adopted: bool,
+    ahead: ahead::Ahead,
     services: Vec<Option<Box<Service>>>,
     /// Counts who an index has been of, so that an event for an earlier one is told apart.
     lives: Vec<u16>,
@@ -276,6 +278,7 @@ impl Host {
             links: Vec::new(),
             early: Vec::new(),
             adopted: false,
+            ahead: ahead::Ahead::default(),
             services: Vec::new(),
             lives: Vec::new(),
             free: Vec::new(),

@@ -119,6 +119,7 @@ impl Host {
         let Some(mut service) = self.services[index].take() else {
             return Event::NotStarted { temporary: false };
         };
+        let mut errand = self.take_errand(id, logger);
         if matches!(job, Job::Finish(..)) {
             // The script may look at the tally (permafailon does): this death must be in it.
             service.write_death(&self.journal);
@@ -127,10 +128,15 @@ impl Host {
             Body::Longrun(longrun) => longrun.pipe.as_ref().map(AsFd::as_fd),
             Body::Oneshot(_) => None,
         });
+        let mut run_errand = errand.as_mut().map(|errand| || self.run_errand(errand));
+        let meanwhile = run_errand.as_mut().map(|run| run as &mut dyn FnMut());
         let around = self.surroundings();
-        let launched = launch::longrun(&mut service, job, pipe, &around);
+        let launched = launch::longrun(&mut service, job, pipe, &around, meanwhile);
         let unkept = around.unkept.get();
         self.services[index] = Some(service);
+        if let Some(errand) = errand {
+            self.end_errand(errand);
+        }
         if unkept {
             self.keep_later(id);
         }

@@ -122,7 +122,7 @@ impl Host {
                 self.links[link as usize].as_mut().expect("it spoke").listing = Some(Listed::default())
             }
             Request::End => self.end_of_list(link),
-            Request::Add(names) => names.into_iter().for_each(|name| self.add_listed(link, name)),
+            Request::Add(names) => self.add_all(link, names),
             Request::Gone(names) => {
                 for name in names {
                     self.forget_deferred(&name);
@@ -211,7 +211,7 @@ impl Host {
     }
 
     /// rc tells the common supervisor of all services. One that is to be isolated is svscan's to give away.
-    fn is_for_another(&self, link: u32, name: &str) -> bool {
+    pub(super) fn is_for_another(&self, link: u32, name: &str) -> bool {
         use rustix::fs::{Access, AtFlags, accessat};
         let service = name.strip_suffix("/log").unwrap_or(name);
         !matches!(self.links.get(link as usize), Some(Some(Link { scanner: true, .. })))

@@ -1,5 +1,6 @@
 //! Who is supervised: services that come, wait, and are taken in.
 
+use super::ahead::Prepared;
 use super::faults::Step;
 use super::service::Service;
 use super::{DEFER_MOST, Deferred, Host, Id, Token};
@@ -36,13 +37,17 @@ impl Host {
 
     /// Supervises the service directory `path` under `name`, unless that is done already.
     pub(super) fn add(&mut self, name: &str, path: &str) -> Result<Identity> {
+        if let Some(Prepared { dir, identity, supervise, .. }) = self.ahead.take(path) {
+            self.begin_service(name, dir, identity, Some(supervise))?;
+            return Ok(identity);
+        }
         let dir = servicedir::open(&self.base, path).unable("open the service directory")?;
         let identity = Identity::of(&dir).unable("look at the service directory")?;
         if let Some(id) = self.identities.get(&identity).copied() {
             self.relist(id, name);
             return Ok(identity);
         }
-        self.begin_service(name, dir, identity)?;
+        self.begin_service(name, dir, identity, None)?;
         Ok(identity)
     }
 

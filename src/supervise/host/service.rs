@@ -13,7 +13,7 @@ use crate::supervise::journal::{Journal, Kind, Memory, SlotId};
 use crate::supervise::machine::{Events, Machine};
 use crate::supervise::oneshot::{self, Oneshot};
 use crate::supervise::wire::Standing;
-use crate::sys::{Errno, lock, process};
+use crate::sys::{Errno, clock, lock, process};
 use crate::time::{Mono, Now, Stamp};
 use rustix::fs::{AtFlags, Mode, OFlags, openat, unlinkat};
 use std::os::fd::OwnedFd;
@@ -253,9 +253,16 @@ impl Service {
         }
     }
 
+    /// Writes down what is due, at its turn.
+    pub(super) fn write_down_all(&mut self, journal: &Journal) -> Written {
+        self.due = false;
+        let failed_for_good = self.events.as_bytes().contains(&b'O');
+        Written { failed_for_good, refused: self.write_down(clock::now(), journal) }
+    }
+
     /// Writes down what is due, in the order clients rely on: tally, status, state, and events after them.
     /// What the disk does not take is kept and tried again: what that is, and why.
-    pub(super) fn write_down(&mut self, now: Now, journal: &Journal) -> Option<(&'static str, Errno)> {
+    fn write_down(&mut self, now: Now, journal: &Journal) -> Option<(&'static str, Errno)> {
         let Some(dir) = &self.dir else { return self.write_nowhere(journal) };
         let mut refused = None;
         if let (Some(death), Body::Longrun(l)) = (self.death, &self.body) {
@@ -351,6 +358,14 @@ const REWRITE_PAUSE: Duration = Duration::from_secs(1);
 /// Whether nobody can come to this directory any more, because it was deleted.
 pub(super) fn is_deleted(dir: &OwnedFd) -> bool {
     rustix::fs::fstat(dir).is_ok_and(|st| st.st_nlink == 0)
+}
+
+/// What came of writing down.
+pub(super) struct Written {
+    /// It was an end for good.
+    pub(super) failed_for_good: bool,
+    /// What the disk did not take, and why.
+    pub(super) refused: Option<(&'static str, Errno)>,
 }
 
 /// What supervision is done with.

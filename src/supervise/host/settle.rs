@@ -1,7 +1,7 @@
 //! What comes after a turn: writing down, answering, letting go, and the timers.
 
 use super::faults::Step;
-use super::service::{Body, Service};
+use super::service::{Body, Service, Written};
 use super::{Goal, Host, Id, UNKNOWN_END};
 use crate::diag::Error;
 use crate::process::WaitStatus;
@@ -30,20 +30,22 @@ impl Host {
             if self.finishing.is_some() {
                 self.reap();
             }
-            let (now, journal) = (clock::now(), &self.journal);
             let Some(service) = self.services[id as usize].as_deref_mut() else { continue };
-            service.due = false;
-            let failed_for_good = service.events.as_bytes().contains(&b'O');
-            let refused = service.write_down(now, journal);
-            self.note_refusal(id, refused);
-            self.check_goals(id, failed_for_good);
-            if self.service(id).is_some_and(Service::is_gone) {
-                self.let_go(id);
-            } else {
-                self.set_timer(id);
-            }
+            let written = service.write_down_all(&self.journal);
+            self.after_writing(id, written);
         }
         self.release();
+    }
+
+    /// What depends on what was written down.
+    pub(super) fn after_writing(&mut self, id: Id, Written { failed_for_good, refused }: Written) {
+        self.note_refusal(id, refused);
+        self.check_goals(id, failed_for_good);
+        if self.service(id).is_some_and(Service::is_gone) {
+            self.let_go(id);
+        } else {
+            self.set_timer(id);
+        }
     }
 
     /// Says that the disk refuses, and that it does no more.
