@@ -591,7 +591,6 @@ mod tests {
     /// What is done meanwhile is done once, and a failure of the child is told as ever.
     #[test]
     fn something_else_is_done_while_a_child_is_on_its_way() {
-        reserve_window().unwrap();
         let blocked = super::super::signal::block_all();
         for (path, expected) in [(c"/bin/true", None), (c"/nonexistent", Some((Step::Exec, Errno::NOENT)))] {
             let (programs, argv) = arguments(path);
