@@ -21,9 +21,8 @@
 //! - A run that is killed (SIGKILL) after it wrote down how it is going to end, and before it does, ended by
 //!   SIGKILL.
 //! - A line that its writer was killed in the middle of writing: a pipe takes such a line whole or not at all.
-//! - A service directory that is renamed while there is no supervisor and no process of the service: it is
-//!   gone, for all that anybody can know, and so is what waits in the pipe of a logger.
-//! - A logger that was told to be down when it was removed does not read what is in its pipe.
+//! - A logger that is told to be down, or to end at once (`svscanctl -N`), does not read what is in its pipe.
+//!   That it was lost must be said.
 //! - `finish` may be missing for a death at which no process could be made, or nothing opened: as in s6, a
 //!   finish script that cannot be started is skipped.
 

@@ -28,8 +28,9 @@
 //!   of the death, and whoever obeys asks it first: execution comes before book-keeping.
 //! - `u` after `d` does not take back the SIGKILL that `timeout-kill` has announced, as in s6: a process that
 //!   was told to end shall end.
-//! - A logger that is told to leave between two lives (its input is closed) is started once more, where s6
-//!   leaves: lines may wait in its pipe.
+//! - A logger that is told to leave (its input is closed) reads to the end first, in a life more if it must:
+//!   one that is between two lives is started once more, and one that dies while there is still something to
+//!   read is started again ([`Machine::note_input`]). s6 leaves, and what waits in the pipe is lost.
 //! - A process may be ours without being our child (adopted). The machine does not know the difference.
 #![forbid(unsafe_code)]
 
@@ -46,6 +47,9 @@ pub const MIN_LIFE: Duration = Duration::from_secs(1);
 
 /// SIGKILL is repeated this often, to a process that cannot die yet.
 const KILL_AGAIN: Duration = Duration::from_secs(5);
+
+/// A logger that is to read to the end and has died so often within [`MIN_LIFE`] will never do it.
+const DRAINS_MOST: u8 = 10;
 
 /// The longest pause between attempts to start what cannot be executed. s6 waits 60 s, which is an outage
 /// for whoever mends the file; this much is no load.
@@ -209,6 +213,12 @@ pub struct Machine {
     ready: bool,
     /// Nothing has ever been started.
     fresh: bool,
+    /// Before it leaves it reads its input to the end.
+    drains: bool,
+    /// There is more to read. Not saved: it is noted whenever it counts.
+    input_waits: bool,
+    /// Lives shorter than [`MIN_LIFE`] in which it did not come to the end.
+    vain_drains: u8,
     wait: WaitStatus,
     stamp: Stamp,
     ready_stamp: Stamp,
@@ -233,6 +243,9 @@ impl Machine {
             paused: false,
             ready: true,
             fresh: true,
+            drains: false,
+            input_waits: false,
+            vain_drains: 0,
             wait: WaitStatus::default(),
             stamp: Stamp::default(),
             ready_stamp: Stamp::default(),
@@ -297,6 +310,17 @@ impl Machine {
     /// Whether supervision ends with this life.
     pub fn is_last_life(&self) -> bool {
         self.last_life
+    }
+
+    /// Whether it leaves when it has read its input to the end.
+    pub fn drains(&self) -> bool {
+        self.drains
+    }
+
+    /// Whether more waits in the input of one that [drains](Self::drains), or may still come. To be noted before
+    /// a death is told.
+    pub fn note_input(&mut self, waits: bool) {
+        self.input_waits = waits;
     }
 
     /// Whether run is up and has not said that it is ready.
@@ -436,6 +460,10 @@ impl Machine {
                 self.ready = false;
                 self.stamp = now.into();
                 self.deaths = self.deaths.saturating_add(1);
+                if self.drains {
+                    let short = self.started.is_some_and(|started| now.mono.since(started) < MIN_LIFE);
+                    self.vain_drains = if short { self.vain_drains.saturating_add(1) } else { 0 };
+                }
                 self.state = State::Down { start_at: None };
                 todo.close_notify = true;
                 todo.status = true;
@@ -464,7 +492,8 @@ impl Machine {
         self.ready_stamp = now.into();
         todo.status = true;
         todo.events.push(tell);
-        if self.last_life {
+        let reads_on = self.drains && self.input_waits && self.want_up && self.vain_drains < DRAINS_MOST;
+        if self.last_life && !reads_on {
             return self.end(todo);
         }
         let earliest = self.started.map_or(now.mono, |started| started.after(MIN_LIFE));
@@ -528,6 +557,10 @@ impl Machine {
             Command::Pause(group) => self.pause(true, group, todo),
             Command::Continue(group) => self.pause(false, group, todo),
         }
+        // One that was to be started for what waits in its input, and shall not be any more.
+        if self.last_life && !self.want_up && self.is_idle() {
+            self.end(todo);
+        }
     }
 
     /// Down, and nothing asked for.
@@ -584,9 +617,10 @@ impl Machine {
     }
 
     fn on_leave(&mut self, now: Now, how: Leave, rules: &Definition, todo: &mut Todo) {
+        self.drains = how == Leave::CloseInput;
         match (how, self.state) {
             (_, State::Gone) => {}
-            // A logger between two lives: what waits in its pipe is for a last one.
+            // A logger between two lives: what waits in its pipe is for another.
             (Leave::CloseInput, State::Down { .. }) if self.want_up => {
                 self.last_life = true;
                 todo.null_io = true;
@@ -674,8 +708,9 @@ impl Machine {
         out.u32(job);
         out.u32(status.0.into());
         out.pid(of);
-        let flags = [self.want_up, self.last_life, self.paused, self.ready, self.fresh];
-        out.u32(flags.iter().enumerate().fold(0, |bits, (i, on)| bits | (*on as u32) << i));
+        let flags = [self.want_up, self.last_life, self.paused, self.ready, self.fresh, self.drains];
+        let flags = flags.iter().enumerate().fold(0, |bits, (i, on)| bits | (*on as u32) << i);
+        out.u32(flags | u32::from(self.vain_drains) << 8);
         out.u32(self.wait.0.into());
         out.stamp(self.stamp);
         out.stamp(self.ready_stamp);
@@ -716,6 +751,9 @@ impl Machine {
             paused: flag(2),
             ready: flag(3),
             fresh: flag(4),
+            drains: flag(5),
+            input_waits: false,
+            vain_drains: (flags >> 8) as u8,
             wait: WaitStatus(from.u32() as u16),
             stamp: from.stamp(),
             ready_stamp: from.stamp(),

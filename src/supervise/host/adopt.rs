@@ -372,6 +372,7 @@ impl Longrun {
             lock,
             notify: None,
             pipe: None,
+            pipe_ends: false,
             closing: false,
         }
     }

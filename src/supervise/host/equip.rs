@@ -4,9 +4,10 @@
 //! to wait for its process and to tell who asks over the socket. What is missing is tried again. A service
 //! that were left out because of that would be started a second time when all is well again.
 //!
-//! A directory that was renamed while nobody supervised it is found by its process, which is in it. One that
-//! was deleted leaves a process that nobody can ask for any more; it is supervised until it ends, or is
-//! pruned, and then it must end ([`crate::servicedir::definition::LAST_GRACE`]).
+//! A directory that was renamed while nobody supervised it is found by its process, which is in it, or by its
+//! FIFOs, which one of our ancestors keeps: `/proc` tells what their names are now. One that was deleted leaves a
+//! process that nobody can ask for any more; it is supervised until it ends, or is pruned, and then it must end
+//! ([`crate::servicedir::definition::LAST_GRACE`]).
 
 use super::faults::Step;
 use super::service::{self, Service};
@@ -16,10 +17,12 @@ use crate::process::Pid;
 use crate::scan::Identity;
 use crate::servicedir;
 use crate::supervise::machine::{Event, Leave};
-use crate::sys::{Errno, clock};
+use crate::sys::{Errno, clock, process};
 use rustix::event::epoll;
 use rustix::fs::CWD;
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// What is missing is tried again this soon.
@@ -53,6 +56,10 @@ impl Host {
             }
         }
         self.set_timer(id);
+        if self.adopted {
+            // Names that were right during the takeover may not be so later.
+            self.kept_directories = None;
+        }
         true
     }
 
@@ -62,9 +69,16 @@ impl Host {
         if service.dir.is_none() {
             let path = if single { "." } else { &*service.name };
             let process = service.process().map(|(pid, _)| pid);
-            service.dir =
+            let mut dir =
                 find(&self.base, path, service.identity, process).unable("open the service directory")?;
+            if dir.is_none() && !single && service.longrun().is_some() {
+                let identity = service.identity;
+                let kept = self.kept_directories.get_or_insert_with(kept_directories).get(&identity);
+                dir = kept.and_then(|path| servicedir::open(CWD, path).ok()).filter(|dir| is(dir, identity));
+            }
+            self.services[id as usize].as_deref_mut().expect("looked at just now").dir = dir;
         }
+        let Some(service) = self.services[id as usize].as_deref_mut() else { return Ok(()) };
         service.status_due = true;
         service.read_definition();
         let Some(dir) = service.dir.take() else {
@@ -110,6 +124,14 @@ impl Host {
         Ok(())
     }
 
+    /// Something is missing, or not as it should be: it is looked at again soon.
+    pub(super) fn equip_later(&mut self, id: Id) {
+        if let Some(service) = self.service_mut(id) {
+            service.missing_at = Some(clock::mono().after(PAUSE));
+        }
+        self.set_timer(id);
+    }
+
     /// When a service has lost its directory and has no process, there is nothing left of it.
     pub(super) fn leave_if_nothing_left(&mut self, id: Id) {
         if let Some(service) = self.service(id)
@@ -129,7 +151,7 @@ fn find(
     identity: Identity,
     process: Option<Pid>,
 ) -> std::result::Result<Option<OwnedFd>, Errno> {
-    let ours = |dir: &OwnedFd| Identity::of(dir) == Ok(identity) && !service::is_deleted(dir);
+    let ours = |dir: &OwnedFd| is(dir, identity);
     match servicedir::open(base, path) {
         Ok(dir) if ours(&dir) => return Ok(Some(dir)),
         Ok(_) | Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
@@ -140,4 +162,26 @@ fn find(
         Err(e) if diag::is_exhausted(e) => Err(e),
         found => Ok(found.ok().filter(ours)),
     }
+}
+
+fn is(dir: &OwnedFd, identity: Identity) -> bool {
+    Identity::of(dir) == Ok(identity) && !service::is_deleted(dir)
+}
+
+/// The service directories whose FIFOs our ancestors keep, under the names that they have now.
+fn kept_directories() -> BTreeMap<Identity, PathBuf> {
+    let mut found = BTreeMap::new();
+    let mut next = process::stat(Pid::own()).and_then(|own| Pid::from_raw(own.ppid));
+    while let Some(pid) = next {
+        for entry in std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten() {
+            let Ok(path) = std::fs::read_link(entry.path()) else { continue };
+            if let Some(dir) = path.parent().filter(|dir| dir.ends_with("supervise")).and_then(Path::parent)
+                && let Ok(st) = rustix::fs::stat(dir)
+            {
+                found.insert(Identity { device: st.st_dev, inode: st.st_ino }, dir.to_owned());
+            }
+        }
+        next = process::stat(pid).and_then(|stat| Pid::from_raw(stat.ppid));
+    }
+    found
 }

@@ -7,7 +7,7 @@ use crate::sys::{Errno, clock};
 use crate::time::Mono;
 use rustix::event::epoll;
 use rustix::fs::{FileType, Mode, OFlags, fstat, openat};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 /// An open FIFO, and which one it is.
@@ -27,6 +27,16 @@ impl Fifo {
             return Err(Errno::INVAL);
         }
         Ok(Fifo { fd, identity: Identity { device: st.st_dev, inode: st.st_ino } })
+    }
+}
+
+impl Fifo {
+    /// The same FIFO, for reading only.
+    pub(super) fn reopen_for_reading(&self) -> Result<Fifo, Errno> {
+        let path = format!("/proc/self/fd/{}", self.fd.as_raw_fd());
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let fd = rustix::fs::open(path, flags, Mode::empty())?;
+        Ok(Fifo { fd, identity: self.identity })
     }
 }
 

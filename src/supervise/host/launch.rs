@@ -147,15 +147,16 @@ fn finish_arguments(status: WaitStatus, pid: Pid, name: CString) -> Vec<CString>
 /// see the end.
 fn logger_input(dir: &OwnedFd, pipe: &Fifo) -> Result<OwnedFd, Failure> {
     use std::os::fd::AsRawFd;
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let by_name = openat(dir, PIPE, flags, Mode::empty());
-    if by_name.as_ref().is_ok_and(|fd| Identity::of(fd) == Ok(pipe.identity)) {
-        return by_name.map_err(|e| failed("open supervise/stdin", e));
-    }
-    // Somebody removed or replaced it; we still have the one that the service writes to.
-    let path = format!("/proc/self/fd/{}", pipe.as_fd().as_raw_fd());
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    rustix::fs::open(path, flags, Mode::empty()).map_err(|e| failed("open supervise/stdin", e))
+    // Nobody may be left who writes: opening must not wait for one.
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let by_name = openat(dir, PIPE, flags | OFlags::NOFOLLOW, Mode::empty());
+    let opened = match by_name {
+        Ok(fd) if Identity::of(&fd) == Ok(pipe.identity) => Ok(fd),
+        // Somebody removed or replaced it; we still have the one that the service writes to.
+        _ => rustix::fs::open(format!("/proc/self/fd/{}", pipe.as_fd().as_raw_fd()), flags, Mode::empty()),
+    };
+    let blocking = |fd: OwnedFd| rustix::fs::fcntl_setfl(&fd, OFlags::empty()).map(|()| fd);
+    opened.and_then(blocking).map_err(|e| failed("open supervise/stdin", e))
 }
 
 /// Makes a new readiness FIFO, so that nobody of an earlier life can speak for this one, has it kept, and

@@ -50,6 +50,7 @@ use crate::time::Mono;
 use rustix::event::epoll;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Which service: an index that is used again when its service is gone.
@@ -207,6 +208,8 @@ struct Host {
     due: VecDeque<Id>,
     /// By name.
     deferred: BTreeMap<String, Deferred>,
+    /// Where directories are now that are not where they were; looked for when first needed.
+    kept_directories: Option<BTreeMap<Identity, PathBuf>>,
     /// Who descended from services with `kill-mode` `tree` when they were told to end.
     descents: BTreeMap<Id, Vec<Member>>,
     /// Children of whoever became us: they are no service's.
@@ -288,6 +291,7 @@ impl Host {
             timers: BTreeSet::new(),
             due: VecDeque::new(),
             deferred: BTreeMap::new(),
+            kept_directories: None,
             descents: BTreeMap::new(),
             inherited: if single { tree::children() } else { Vec::new() },
             single,
@@ -397,9 +401,11 @@ impl Host {
             Token::Listener => self.on_connection(),
             Token::Records => self.on_records(flags.contains(epoll::EventFlags::HUP)),
             Token::Link(n) => self.on_link(n, flags.contains(epoll::EventFlags::OUT)),
-            Token::Control(id, life) if self.is_life(id, life) => self.on_input(id, Source::Control),
+            Token::Control(id, life) if self.is_life(id, life) => {
+                self.on_input(id, Source::Control);
+            }
             Token::Notification(id, life) if self.is_life(id, life) => {
-                self.on_input(id, Source::Notification)
+                self.on_input(id, Source::Notification);
             }
             Token::Adopted(id, life) if self.is_life(id, life) => {
                 self.on_adopted(id, flags.contains(epoll::EventFlags::HUP));
@@ -521,17 +527,18 @@ impl Host {
         }
     }
 
-    /// Commands, or readiness.
-    fn on_input(&mut self, id: Id, source: Source) {
-        let Some(service) = self.service(id) else { return };
-        let (slot, Body::Longrun(longrun)) = (service.slot, &service.body) else { return };
+    /// Commands, or readiness. How many bytes there were.
+    fn on_input(&mut self, id: Id, source: Source) -> usize {
+        let Some(service) = self.service(id) else { return 0 };
+        let (slot, Body::Longrun(longrun)) = (service.slot, &service.body) else { return 0 };
         let fd = match source {
             Source::Control => longrun.control.as_ref(),
             Source::Notification => longrun.notify.as_ref(),
         };
-        let Some(fd) = fd else { return };
+        let Some(fd) = fd else { return 0 };
         let n = self.journal.read_input(slot, source, fd);
         self.take_input(id, source, n);
+        n
     }
 
     /// Deals with `n` bytes in the input inbox.

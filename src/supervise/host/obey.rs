@@ -2,7 +2,7 @@
 
 use super::faults::Step;
 use super::launch::{Failure, Launched, Surroundings};
-use super::service::{Adopted, Body, Service};
+use super::service::{Adopted, Body, Longrun, Service};
 use super::{Goal, Host, Id, Token, launch};
 use crate::diag;
 use crate::diag::{Error, code};
@@ -31,7 +31,7 @@ impl Host {
         let Some(service) = self.service(id) else { return };
         match &service.body {
             Body::Longrun(longrun) => {
-                if longrun.machine.status().want_up && !self.restarts {
+                if longrun.machine.status().want_up && !self.restarts && !service.reads_others() {
                     self.feed(id, Event::Command(Command::OnceAtMost));
                 }
                 self.feed(id, Event::Died(status));
@@ -62,8 +62,10 @@ impl Host {
         let mut next = Some(event);
         while let Some(event) = next.take() {
             let now = clock::now();
+            let reads_on = self.has_more_to_read(id);
             let Some(Body::Longrun(longrun)) = self.service_mut(id).map(|s| &mut s.body) else { return };
             let mut todo = Todo::default();
+            longrun.machine.note_input(reads_on);
             // Signals are for the process that was there: one that is left behind gets its last one too.
             let process = longrun.machine.process();
             longrun.machine.on(now, event, longrun.reader.last(), &mut todo);
@@ -246,15 +248,34 @@ impl Host {
         self.close_pipe_if_over(id);
     }
 
-    /// Closes the pipe of logger `id` when it is to end and nobody of ours writes to it any more.
+    /// Lets the input of logger `id` end when it is to, and nobody of ours writes to it any more.
     pub(super) fn close_pipe_if_over(&mut self, id: Id) {
         let Some(service) = self.service(id) else { return };
-        let producer = service.name.strip_suffix("/log").and_then(|name| self.names.get(name)).copied();
-        let busy = producer.is_some_and(|p| self.service(p).is_some_and(|s| !s.is_gone()));
-        let over = self.service_mut(id).and_then(Service::longrun).filter(|l| l.closing && !busy);
-        if let Some(pipe) = over.and_then(|longrun| longrun.pipe.take()) {
-            self.unkeep(&pipe);
+        let busy = self.has_producer(service);
+        let over = |l: &&mut Longrun| l.closing && !l.pipe_ends && !busy;
+        let Some(longrun) = self.service_mut(id).and_then(Service::longrun).filter(over) else { return };
+        let Some(pipe) = &longrun.pipe else { return };
+        // The keeper has this one in place of the other, which goes with the last who could write.
+        match pipe.reopen_for_reading() {
+            Ok(end) => {
+                (longrun.pipe, longrun.pipe_ends) = (Some(end), true);
+                self.keep(id);
+            }
+            Err(_) => self.equip_later(id),
         }
+    }
+
+    /// Somebody writes, or may yet write, what this logger reads.
+    fn has_producer(&self, logger: &Service) -> bool {
+        let producer = logger.name.strip_suffix("/log").and_then(|name| self.names.get(name));
+        producer.is_some_and(|p| self.service(*p).is_some_and(|s| !s.is_gone()))
+    }
+
+    /// A logger that is to read to the end is not there yet.
+    fn has_more_to_read(&self, id: Id) -> bool {
+        let Some(service) = self.service(id) else { return false };
+        let Body::Longrun(longrun) = &service.body else { return false };
+        longrun.machine.drains() && (service.unread() > 0 || self.has_producer(service))
     }
 
     /// The service whose input is this one's output.

@@ -8,6 +8,7 @@ use crate::process::WaitStatus;
 use crate::scan::{CATCH_ALL, Identity};
 use crate::servicedir;
 use crate::servicedir::control::Command;
+use crate::supervise::journal::{INPUT_BYTES, Source};
 use crate::supervise::machine::{Event, Leave};
 use crate::supervise::oneshot;
 use crate::supervise::oneshot::{Oneshot, Script};
@@ -108,6 +109,7 @@ impl Host {
             return;
         }
         self.adopt_all();
+        self.kept_directories = None;
         for (link, request) in std::mem::take(&mut self.early) {
             if self.links.get(link as usize).is_some_and(Option::is_some) {
                 self.obey_request(link, request);
@@ -274,10 +276,16 @@ impl Host {
         }
     }
 
+    /// What it was told before counts: whether it is wanted up decides whether a logger still reads.
+    fn hear_commands(&mut self, id: Id) {
+        while self.on_input(id, Source::Control) == INPUT_BYTES {}
+    }
+
     pub(super) fn leave_unlisted(&mut self, all: bool) {
         for id in self.ids() {
             let Some(service) = self.service(id).filter(|s| !s.listed) else { continue };
             let gentle = service.is_gentle() && !all;
+            self.hear_commands(id);
             self.feed(id, Event::Leave(if gentle { Leave::CloseInput } else { Leave::Stop }));
         }
     }
@@ -298,6 +306,10 @@ impl Host {
                 continue;
             }
             let gentle = service.is_gentle() && how == Finish::Stop;
+            if gentle {
+                self.hear_commands(id);
+            }
+            let Some(service) = self.service(id) else { continue };
             match service.body {
                 Body::Longrun(_) if gentle => self.feed(id, Event::Leave(Leave::CloseInput)),
                 Body::Longrun(_) => self.feed(id, Event::Leave(Leave::Stop)),
@@ -319,10 +331,11 @@ impl Host {
     }
 
     /// A stop of everything has begun. It comes to each service in its turn; until then one that has died, or
-    /// dies, must not be started once more only to be stopped: its end is the one that counts.
+    /// dies, must not be started once more only to be stopped: its end is the one that counts. Not so one that
+    /// reads what others write: they go on writing.
     pub(super) fn restart_nothing(&mut self) {
         self.restarts = false;
-        let waits = |s: &Service| matches!(&s.body, Body::Longrun(l) if !l.machine.status().is_up() && l.machine.status().want_up);
+        let waits = |s: &Service| matches!(&s.body, Body::Longrun(l) if !l.machine.status().is_up() && l.machine.status().want_up && !s.reads_others());
         for id in self.ids() {
             if self.service(id).is_some_and(waits) {
                 self.feed(id, Event::Command(Command::OnceAtMost));

@@ -35,8 +35,11 @@ pub(super) struct Longrun {
     pub(super) lock: Option<OwnedFd>,
     /// The readiness FIFO, while run is up and not ready.
     pub(super) notify: Option<Fifo>,
-    /// A logger's input, which is its service's output.
+    /// A logger's input, which is its service's output. Open for reading only once the service is gone: so the
+    /// logger can see the end of it, and what it has not read yet is kept.
     pub(super) pipe: Option<Fifo>,
+    /// It is open for reading only.
+    pub(super) pipe_ends: bool,
     /// The logger's input is to end as soon as its service has.
     pub(super) closing: bool,
 }
@@ -154,6 +157,17 @@ impl Service {
 
     pub(super) fn is_logger(&self) -> bool {
         self.name.ends_with("/log")
+    }
+
+    /// What others say goes into its input.
+    pub(super) fn reads_others(&self) -> bool {
+        self.is_gentle() || matches!(&self.body, Body::Longrun(l) if l.reader.last().consumer)
+    }
+
+    /// Bytes that wait in its input.
+    pub(super) fn unread(&self) -> u64 {
+        let Body::Longrun(longrun) = &self.body else { return 0 };
+        longrun.pipe.as_ref().map_or(0, |pipe| rustix::io::ioctl_fionread(pipe).unwrap_or(0))
     }
 
     /// It ends by itself when its input does.

@@ -107,6 +107,11 @@ impl Host {
     /// A machine has ended.
     pub(super) fn let_go(&mut self, id: Id) {
         let Some(service) = self.services[id as usize].take() else { return };
+        let unread = if service.is_logger() { service.unread() } else { 0 };
+        if unread > 0 {
+            service
+                .warn(format_args!("{unread} bytes in its pipe are lost: it has ended without reading them"));
+        }
         self.lives[id as usize] = self.lives[id as usize].wrapping_add(1);
         self.free.push(id);
         self.descents.remove(&id);

@@ -252,6 +252,7 @@ fn kill_client(w: &mut World) {
 fn scan_command(w: &mut World) {
     let scan = w.scan.display().to_string();
     let letters = *w.random.pick(&["-a", "-n", "-an", "-h", "-z", "-N"]);
+    w.pruned_all |= letters == "-N";
     let code = w.run("svscanctl", &[letters, &scan], Duration::from_secs(5));
     w.note(format!("svscanctl {letters}: {code}"));
     w.count("scanner commands");

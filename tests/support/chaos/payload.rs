@@ -6,7 +6,7 @@
 
 use perennial::process::{Pid, Signal};
 use perennial::sys::map::{Shared, read_into};
-use perennial::sys::signal::{SignalFd, Target, allow, block_all, send};
+use perennial::sys::signal::{SignalFd, Target, allow, block_all, send, set_default};
 use perennial::sys::wait;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{FlockOperation, fcntl_lock};
@@ -207,6 +207,8 @@ fn run() -> u8 {
         // Dies of the signal that it got, as most programs do.
         End::Signal(signal) => {
             records.note(&format!("end {life} {me} signal {}", signal.0));
+            // A shell that starts us in the background has it ignored.
+            set_default(signal);
             let _ = send(Target::Process(Pid::own()), signal);
             allow(signal);
             101

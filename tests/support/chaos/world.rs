@@ -127,6 +127,8 @@ pub struct World {
     /// There is nobody of ours above svscan: when it has been killed, nobody can tell how a service ended that
     /// dies while there is no supervisor either.
     pub lossy: bool,
+    /// Loggers may have been told to end at once, since the last checkpoint.
+    pub pruned_all: bool,
     last_kill: Option<Instant>,
     /// When they were first seen.
     pub supervise_since: Option<Instant>,
@@ -164,6 +166,7 @@ impl World {
             supervise: None,
             svscan: None,
             lossy: mode == Tree::Svscan,
+            pruned_all: false,
             last_kill: None,
             supervise_since: None,
             svscan_since: None,
@@ -422,6 +425,14 @@ impl World {
 
     /// Takes a service out of the scan directory.
     pub fn remove(&mut self, index: usize, delete: bool) {
+        // Nobody says anything else to it after us.
+        for client in self.clients.clone() {
+            self.kill(client, Signal::KILL);
+        }
+        while !self.clients.is_empty() {
+            self.reap();
+            std::thread::sleep(Duration::from_millis(1));
+        }
         let svc = &self.services[index];
         let (name, dir) = (svc.name.clone(), svc.dir.clone());
         let linked = dir.parent() != Some(&self.scan);
