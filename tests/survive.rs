@@ -71,6 +71,7 @@ type Event = (&'static str, fn(&Lab));
 
 const EVENTS: &[Event] = &[
     ("a service is started", start),
+    ("a service cannot be executed", cannot_execute),
     ("a service is stopped", stop),
     ("a service dies", die),
     ("a service is told to restart", restart),
@@ -380,6 +381,21 @@ fn start(lab: &Lab) {
     lab.svc(&["-wD", "-d"], &a);
     assert!(!is_alive(pid));
     assert_eq!(lab.starts("a").len(), before + 1);
+}
+
+/// What could not be executed has neither been started nor died.
+fn cannot_execute(lab: &Lab) {
+    let a = once(lab, "a", || {
+        lab.new_service("a", "exec sleep 1000", &[("down", "")]);
+        Service { path: "/run/service/a".to_owned() }.file("run", "#!/no/such/interpreter\n");
+    });
+    lab.arm();
+    lab.svc(&["-u"], &a);
+    until("why it was not started is told", || a.state().failure.is_some());
+    lab.svc(&["-d"], &a);
+    until("it is wanted down", || !a.status().wanted());
+    assert_eq!((a.state().starts, a.state().deaths, a.deaths().len()), (0, 0, 0));
+    assert_eq!((a.status().pid, a.status().wait), (0, 0));
 }
 
 fn stop(lab: &Lab) {

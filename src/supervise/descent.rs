@@ -100,7 +100,10 @@ mod tests {
     }
 
     fn process(n: i32, ppid: i32, pgrp: i32, session: i32) -> (Pid, Stat) {
-        (pid(n), Stat { state: b'S', ppid, pgrp, session, start: n as u64, exiting: false })
+        (
+            pid(n),
+            Stat { state: b'S', ppid, pgrp, session, start: n as u64, exiting: false, unexecuted: false },
+        )
     }
 
     fn numbers(members: &[Member]) -> Vec<i32> {

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub const TICK_NS: u64 = 10_000_000;
 
 const PF_EXITING: u32 = 4;
+const PF_FORKNOEXEC: u32 = 0x40;
 
 /// What `/proc/PID/stat` says of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub struct Stat {
     pub state: u8,
     /// It is on its way out, or dead (field 9, the kernel's PF_EXITING).
     pub exiting: bool,
+    /// It has executed nothing since it was made (field 9, PF_FORKNOEXEC).
+    pub unexecuted: bool,
     /// The parent.
     pub ppid: i32,
     /// The process group.
@@ -77,7 +80,8 @@ fn parse_stat(line: &[u8]) -> Option<Stat> {
     let session = fields.next()?.parse().ok()?;
     let flags: u32 = fields.nth(9 - 7)?.parse().ok()?;
     let ticks: u64 = fields.nth(22 - 10)?.parse().ok()?;
-    Some(Stat { state, exiting: flags & PF_EXITING != 0, ppid, pgrp, session, start: ticks * TICK_NS })
+    let (exiting, unexecuted) = (flags & PF_EXITING != 0, flags & PF_FORKNOEXEC != 0);
+    Some(Stat { state, exiting, unexecuted, ppid, pgrp, session, start: ticks * TICK_NS })
 }
 
 /// What pids mean here: words that are different after a reboot and in another PID namespace. Zeros where there
@@ -343,7 +347,7 @@ mod tests {
         let line = b"12 (a) S 9 (b)) Z 34 5 6 0 -1 4194564 0 0 0 0 0 0 0 0 20 0 1 0 777 0 0\n";
         let stat = parse_stat(line).unwrap();
         assert_eq!((stat.state, stat.ppid, stat.pgrp, stat.session), (b'Z', 34, 5, 6));
-        assert_eq!((stat.start, stat.exiting), (7_770_000_000, true));
+        assert_eq!((stat.start, stat.exiting, stat.unexecuted), (7_770_000_000, true, true));
     }
 
     #[test]

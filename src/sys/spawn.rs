@@ -155,6 +155,9 @@ impl CArray {
     }
 }
 
+/// In [`Spawn::record`]: the child that was made has never become what it was to be, and is dead or about to be.
+pub const FAILED: u32 = u32::MAX;
+
 /// A program to be started. Set what differs from the default, then [`start`](Spawn::start).
 pub struct Spawn<'a> {
     /// Paths to try in turn, the first that exists wins. One, unless a search path was searched.
@@ -178,7 +181,8 @@ pub struct Spawn<'a> {
     pub subreaper: bool,
     /// In a PID namespace of its own.
     pub new_pid_namespace: bool,
-    /// Where the kernel writes the pid before the child runs.
+    /// Where the kernel writes the pid before the child runs. Where the child shares our memory and cannot be
+    /// executed it says so here ([`FAILED`]), for those who come after us: we may be dead by then.
     pub record: Option<&'a AtomicU32>,
     /// Its descriptor 0 becomes its controlling terminal, if it is one.
     pub controlling_terminal: bool,
@@ -341,6 +345,11 @@ extern "C" fn enter(child: *mut c_void) -> c_int {
         Ok(never) => match never {},
         Err(failure) => failure,
     };
+    if child.spawn.lock.is_none()
+        && let Some(record) = child.spawn.record
+    {
+        record.store(FAILED, Ordering::Release);
+    }
     // SAFETY: the parent waits for our exit and reads this only then; without shared memory it is a copy.
     unsafe { *child.failure.get() = Some(failure) };
     // SAFETY: _exit runs no handler of the memory we share.

@@ -25,7 +25,7 @@ use crate::scan::Identity;
 use crate::servicedir;
 use crate::servicedir::definition::Reader;
 use crate::servicedir::status::Status;
-use crate::supervise::journal::{INPUT_BYTES, Kind, SlotId};
+use crate::supervise::journal::{Birth, INPUT_BYTES, Kind, SlotId};
 use crate::supervise::machine::{Event, Job, Machine};
 use crate::supervise::oneshot::{self, Oneshot};
 use crate::sys::{Errno, clock, process, wait};
@@ -48,6 +48,9 @@ const STAMP_TOLERANCE: Duration = Duration::from_secs(2);
 
 /// So long may a lock outlive who held it, while a child is on its way to exec: in milliseconds.
 const LINGERING_MS: u32 = 50;
+
+/// So long may a child be on its way to exec, with nobody above it who waits: the file system may be slow.
+const EXECUTION: Duration = Duration::from_millis(200);
 
 /// So many descriptors are left free for what is supervised already: it is to be started, controlled and told
 /// of, however many more there should be.
@@ -141,6 +144,7 @@ impl Host {
 
     /// Goes on where the life of a service was left: with a start that was under way, with its process.
     fn adopt_life(&mut self, slot: SlotId, id: Id) {
+        self.wait_for_execution(slot);
         let birth = self.journal.unfinished_birth(slot);
         if birth.is_some_and(|b| b.pid.is_some()) {
             self.open_newborn_notification(id);
@@ -151,6 +155,18 @@ impl Host {
         }
         self.adopt_process(id);
         self.set_timer(id);
+    }
+
+    /// A child that was being made may be on its way to be executed still. If that fails it says so in the
+    /// journal, and has never been the service's process. (Where it waits for a lock nobody waits for it.)
+    fn wait_for_execution(&self, slot: SlotId) {
+        let give_up = clock::mono().after(EXECUTION);
+        while let Some(Birth { pid: Some(pid), boot }) = self.journal.unfinished_birth(slot)
+            && process::stat(pid).is_some_and(|s| s.unexecuted && s.start + process::TICK_NS > boot)
+            && clock::mono() < give_up
+        {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// The machine has not heard yet of a child that was being made.
