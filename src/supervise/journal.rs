@@ -20,9 +20,11 @@
 //!
 //! ```text
 //! page 0         header: magic and layout; which boot (4 words) and PID namespace (2), which file
-//!                (device 2, inode 2); from word 32 on the inboxes
+//!                (device 2, inode 2); word 12 is 1 while nothing is to be restarted; from word 32 on
+//!                the inboxes
 //! 4096 + k·28672 64 slots of 448 bytes:
-//!   word   0     0 free, 1 longrun, 2 oneshot, 3 the rest of a long name (in words 1 to 111)
+//!   word   0     0 free, 1 longrun, 2 oneshot, 3 more of a long name: in word 1 the slot that has the rest of
+//!                it (plus 1), in words 2 to 111 what is here
 //!          1     which copy counts
 //!          2     device (2 words), inode (2 words) of the directory
 //!          6     pid of the child being made, written by the kernel
@@ -46,7 +48,7 @@ use std::sync::atomic::{AtomicU32, Ordering, fence};
 /// "per" and the number of the layout. Another layout is not read: its services are then taken over by what
 /// their status files say. Nor is one of another boot or PID namespace, where pids and times mean other
 /// things, nor the copy of one, whose processes are the original's.
-const MAGIC: u32 = u32::from_be_bytes(*b"per\x03");
+const MAGIC: u32 = u32::from_be_bytes(*b"per\x04");
 
 /// Words by which a journal is known to speak of processes of here and now, [`MAGIC`] the first.
 const ORIGIN_WORDS: usize = 11;
@@ -56,16 +58,22 @@ const SLOT_WORDS: usize = 112;
 const SLOTS_PER_CHUNK: usize = 64;
 const CHUNK_BYTES: usize = SLOT_WORDS * 4 * SLOTS_PER_CHUNK;
 
-/// The longest name that is kept: more than the path of anything that is supervised has.
-pub const NAME_BYTES: usize = NAME_HEAD + (SLOT_WORDS - 1) * 4;
+/// The longest name that is kept: no path is longer.
+pub const NAME_BYTES: usize = 4096;
 
 const NAME: usize = 13;
 
 /// So much of a name is in the slot itself.
 const NAME_HEAD: usize = (COPY - NAME) * 4;
 
-/// The slot holds the rest of a long name.
+/// The slot holds more of a long name.
 const REST_OF_NAME: u32 = 3;
+
+/// So much of it.
+const NAME_MORE: usize = (SLOT_WORDS - 2) * 4;
+
+/// Of the header: everything is about to be stopped.
+const STOPPING: usize = 12;
 
 const REAPED: usize = 32;
 const RECORD: usize = REAPED + INBOX_WORDS;
@@ -177,9 +185,7 @@ impl Journal {
         let mut free = vec![true; whole * SLOTS_PER_CHUNK];
         for id in journal.used() {
             free[id as usize] = false;
-            if let Some(rest) = journal.rest_of_name(id) {
-                free[rest as usize] = false;
-            }
+            journal.rest_of_name(id).into_iter().for_each(|rest| free[rest as usize] = false);
         }
         let all = (0..free.len() as SlotId).rev();
         journal.free.extend(all.filter(|id| free[*id as usize]));
@@ -216,19 +222,22 @@ impl Journal {
     pub fn take(&mut self, identity: Identity, name: &str) -> Result<SlotId, Errno> {
         let bytes = &name.as_bytes()[..name.len().min(NAME_BYTES)];
         let (head, rest) = bytes.split_at(bytes.len().min(NAME_HEAD));
-        let rest_id = if rest.is_empty() { None } else { Some(self.take_cleared()?) };
+        let mut next = 0;
+        for piece in rest.chunks(NAME_MORE).rev() {
+            let id = self.take_cleared()?;
+            let cells = self.slot(id);
+            cells[1].store(next, Ordering::Relaxed);
+            store_bytes(&cells[2..], piece);
+            cells[0].store(REST_OF_NAME, Ordering::Relaxed);
+            next = id + 1;
+        }
         let id = self.take_cleared()?;
         let slot = self.slot(id);
         store_u64(&slot[2..4], identity.device);
         store_u64(&slot[4..6], identity.inode);
         slot[11].store(bytes.len() as u32, Ordering::Relaxed);
         store_bytes(&slot[NAME..COPY], head);
-        if let Some(rest_id) = rest_id {
-            let cells = self.slot(rest_id);
-            store_bytes(&cells[1..], rest);
-            cells[0].store(REST_OF_NAME, Ordering::Relaxed);
-            slot[12].store(rest_id + 1, Ordering::Relaxed);
-        }
+        slot[12].store(next, Ordering::Relaxed);
         Ok(id)
     }
 
@@ -241,16 +250,24 @@ impl Journal {
         Ok(id)
     }
 
-    /// The slot with the rest of a name.
-    fn rest_of_name(&self, id: SlotId) -> Option<SlotId> {
-        let rest = self.slot(id)[12].load(Ordering::Relaxed).checked_sub(1)?;
-        ((rest as usize) < self.chunks.len() * SLOTS_PER_CHUNK).then_some(rest)
+    /// The slots with the rest of a name, in order.
+    fn rest_of_name(&self, id: SlotId) -> Vec<SlotId> {
+        let mut found = Vec::new();
+        let mut next = self.slot(id)[12].load(Ordering::Relaxed);
+        while let Some(rest) = next.checked_sub(1)
+            && (rest as usize) < self.chunks.len() * SLOTS_PER_CHUNK
+            && found.len() * NAME_MORE < NAME_BYTES
+        {
+            found.push(rest);
+            next = self.slot(rest)[1].load(Ordering::Relaxed);
+        }
+        found
     }
 
     /// Gives a slot back: there is nothing to remember any more.
     pub fn release(&mut self, id: SlotId) {
         let rest = self.rest_of_name(id);
-        for id in [Some(id), rest].into_iter().flatten() {
+        for id in [id].into_iter().chain(rest) {
             self.slot(id)[0].store(0, Ordering::Release);
             self.free.push(id);
         }
@@ -276,10 +293,21 @@ impl Journal {
         let slot = self.slot(id);
         let len = (slot[11].load(Ordering::Relaxed) as usize).min(NAME_BYTES);
         let mut bytes = load_bytes(&slot[NAME..COPY], len.min(NAME_HEAD));
-        if let Some(rest) = self.rest_of_name(id) {
-            bytes.extend(load_bytes(&self.slot(rest)[1..], len.saturating_sub(NAME_HEAD)));
+        for rest in self.rest_of_name(id) {
+            let left = len.saturating_sub(bytes.len());
+            bytes.extend(load_bytes(&self.slot(rest)[2..], left.min(NAME_MORE)));
         }
         String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Remembers whether everything is about to be stopped: what dies then is not started again.
+    pub fn set_stopping(&self, stopping: bool) {
+        self.header[STOPPING].store(stopping.into(), Ordering::Release);
+    }
+
+    /// Whether everything is about to be stopped.
+    pub fn is_stopping(&self) -> bool {
+        self.header[STOPPING].load(Ordering::Acquire) != 0
     }
 
     /// Remembers what a service is now, and that any child that was being made is part of it.
@@ -529,10 +557,13 @@ mod tests {
     }
 
     #[test]
-    fn long_names_take_a_second_slot() {
+    fn long_names_take_more_slots() {
         let scratch = Scratch::new("names");
         let mut journal = scratch.open();
-        let lengths = [1, NAME_HEAD - 1, NAME_HEAD, NAME_HEAD + 1, NAME_BYTES];
+        let lengths =
+            [1, NAME_HEAD, NAME_HEAD + 1, NAME_HEAD + NAME_MORE, NAME_HEAD + NAME_MORE + 1, NAME_BYTES];
+        let more = |bytes: usize| bytes.saturating_sub(NAME_HEAD).div_ceil(NAME_MORE);
+        let used = 1 + more(NAME_BYTES) + lengths.map(|bytes| 1 + more(bytes)).iter().sum::<usize>();
         let ids: Vec<SlotId> = lengths
             .map(|bytes| {
                 let name = "x".repeat(bytes - bytes / 2) + &"y".repeat(bytes / 2);
@@ -548,7 +579,7 @@ mod tests {
         for (id, bytes) in ids.iter().zip(lengths) {
             assert_eq!(journal.name(*id), "x".repeat(bytes - bytes / 2) + &"y".repeat(bytes / 2));
         }
-        assert_eq!(journal.free.len(), SLOTS_PER_CHUNK - ids.len() - 2);
+        assert_eq!(journal.free.len(), SLOTS_PER_CHUNK - (used - 1 - more(NAME_BYTES)));
         ids.iter().for_each(|id| journal.release(*id));
         assert_eq!(journal.free.len(), SLOTS_PER_CHUNK);
     }

@@ -260,6 +260,7 @@ impl Host {
             let error = Error::unable(format_args!("open {journal_name}"), errno);
             diag::warn(format_args!("{error}: a successor of this process will know less"));
         }
+        let restarts = !journal.is_stopping() || journal.used().is_empty();
         let mut host = Host {
             blocked,
             base,
@@ -298,7 +299,7 @@ impl Host {
             place,
             busy: false,
             finishing: None,
-            restarts: true,
+            restarts,
             upgrading: false,
         };
         match mode {
@@ -353,6 +354,10 @@ impl Host {
         loop {
             self.write_down_due();
             if self.is_over() {
+                if self.finishing != Some(Finish::Abandon) {
+                    // Who comes after us begins anew.
+                    self.journal.set_stopping(false);
+                }
                 // Who went without having ended what it supervises is to be replaced, also where all shall end.
                 return Ok(if self.finishing == Some(Finish::Abandon) { code::NO } else { code::OK });
             }

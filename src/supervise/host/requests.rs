@@ -335,6 +335,7 @@ impl Host {
     /// reads what others write: they go on writing.
     pub(super) fn restart_nothing(&mut self) {
         self.restarts = false;
+        self.journal.set_stopping(true);
         let waits = |s: &Service| matches!(&s.body, Body::Longrun(l) if !l.machine.status().is_up() && l.machine.status().want_up && !s.reads_others());
         for id in self.ids() {
             if self.service(id).is_some_and(waits) {
