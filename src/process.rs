@@ -77,6 +77,11 @@ impl WaitStatus {
         }
     }
 
+    /// Whether a process that shall not end did so of its own doing: nobody killed it with SIGKILL.
+    pub fn is_crash(self) -> bool {
+        self.end() != End::Signal(Signal::KILL)
+    }
+
     /// Whether the kernel wrote a core file.
     pub fn dumped_core(self) -> bool {
         self.0 & 0x7f != 0 && self.0 & 0x80 != 0

@@ -77,6 +77,8 @@ struct Init {
     scanner: Option<Pid>,
     scanner_started: Mono,
     short_lives: u32,
+    /// Those among them that nobody ended with SIGKILL.
+    crashes: u32,
     scanner_at: Option<Mono>,
     boot: Option<Pid>,
     stop: Option<Pid>,
@@ -137,6 +139,7 @@ impl Init {
             scanner: None,
             scanner_started: clock::mono(),
             short_lives: 0,
+            crashes: 0,
             scanner_at: None,
             boot: None,
             stop: None,
@@ -344,9 +347,10 @@ impl Init {
         }
         let now = clock::mono();
         if now.since(self.scanner_started) >= Duration::from_secs(1) {
-            self.short_lives = 0;
+            (self.short_lives, self.crashes) = (0, 0);
             return self.start_scanner(false);
         }
+        self.crashes += status.is_crash() as u32;
         let pause = Duration::from_millis(10 << self.short_lives.min(6));
         self.short_lives += 1;
         self.scanner_at = Some(now.after(pause));
@@ -421,7 +425,7 @@ impl Init {
         self.scanner_at = None;
         self.scanner_started = clock::mono();
         let to_end = self.container.awaits_scanner();
-        let hopeless = self.short_lives >= HOPELESS;
+        let hopeless = self.crashes >= HOPELESS;
         if hopeless && !to_end {
             diag::warn("the svscan on disk does not stay up: starting the one that we are instead");
         }

@@ -14,9 +14,11 @@
 //! It is the same executable, so there is nothing to execute. Its successors are executed from the file
 //! system, so that an upgrade is one `kill`; if the file is gone, a fork must do.
 
+mod pending;
 mod supervisor;
 pub mod upgrade;
 
+use self::pending::Pending;
 use self::supervisor::{Around, Supervisor, is_held};
 use self::upgrade::{Again, Probe};
 use super::control::Command;
@@ -47,7 +49,8 @@ const CONTROL: &str = ".s6-svscan/control";
 /// The key of the supervisor of all services that are not isolated; no service has this name.
 const COMMON: &str = "";
 
-/// An executable whose process has died at once so often is not executed any more: a fork must do.
+/// An executable whose process has died at once so often, killed by nobody, is not executed any more: a fork
+/// must do.
 pub const HOPELESS: u32 = 3;
 
 /// After something appeared in the scan directory we wait this long for its author to finish writing it.
@@ -159,6 +162,7 @@ struct Scanner {
     base: OwnedFd,
     lock: OwnedFd,
     control: OwnedFd,
+    pending: Pending,
     signals: SignalFd,
     /// Without it, requests must do.
     watch: Option<Notice>,
@@ -209,6 +213,7 @@ impl Scanner {
         };
         wait::become_subreaper().unable("become a subreaper")?;
         process::raise_nofile();
+        let alone = options.above.is_none();
         let (above, keeper) = match options.above.take() {
             Some(above) => (above, again.keeper.take().map(Keeper::new)),
             None => {
@@ -221,6 +226,11 @@ impl Scanner {
             let _ = reaper::hold(&above.keeper, &control, identity, identity);
         }
         let signals = SignalFd::open(blocked).unable("create a signal descriptor")?;
+        let pending = Pending::open().unable("map memory")?;
+        if alone {
+            // Whoever starts one that stands alone wants services to run.
+            pending.forget_end();
+        }
         let mut above = above;
         let mut common = Supervisor::new(Place::common());
         (common.listener, common.child) = (above.listener.take(), again.child);
@@ -231,6 +241,7 @@ impl Scanner {
             base,
             lock: lock_file,
             control,
+            pending,
             signals,
             watch: Notice::of_current_directory(),
             above,
@@ -254,6 +265,7 @@ impl Scanner {
         self.start_supervisor(COMMON);
         self.find_isolated();
         self.scan(false);
+        self.take_up_pending();
         if std::mem::take(&mut self.upgraded) {
             self.upgrade_supervisors();
         }
@@ -421,25 +433,48 @@ impl Scanner {
     }
 
     fn on_control(&mut self) {
-        let mut buf = [0u8; 64];
-        let Ok(n) = rustix::io::read(&self.control, &mut buf) else { return };
+        let n = self.pending.read(&self.control);
         let mut unknown = String::new();
-        for byte in &buf[..n] {
-            match Command::try_from(*byte) {
-                Ok(Command::Reap) => self.reap(),
-                Ok(Command::Scan) => self.scan(false),
-                Ok(Command::Abandon) => self.on_signal(Signal::ABRT),
-                Ok(Command::Rescan) => self.on_signal(Signal::HUP),
-                Ok(Command::Stop) => self.finish(Finish::Stop),
-                Ok(Command::StopAll) => self.finish(Finish::StopAll),
-                Ok(Command::Prune) => self.prune(false),
-                Ok(Command::PruneAll) => self.prune(true),
-                Ok(Command::Upgrade) => self.upgrade(),
-                Err(()) => unknown.extend((*byte as char).escape_default()),
+        for index in 0..n {
+            let byte = self.pending.command(index);
+            match Command::try_from(byte) {
+                Ok(command) => self.carry_out(command),
+                Err(()) => unknown.extend((byte as char).escape_default()),
             }
+            self.pending.cross_out(index);
         }
         if !unknown.is_empty() {
             diag::warn(format_args!("unknown commands in {CONTROL}: {unknown}"));
+        }
+    }
+
+    fn carry_out(&mut self, command: Command) {
+        match command {
+            Command::Reap => self.reap(),
+            Command::Scan => self.scan(false),
+            Command::Abandon => self.on_signal(Signal::ABRT),
+            Command::Rescan => self.on_signal(Signal::HUP),
+            Command::Stop => self.finish(Finish::Stop),
+            Command::StopAll => self.finish(Finish::StopAll),
+            Command::Prune => self.prune(false),
+            Command::PruneAll => self.prune(true),
+            Command::Upgrade => self.upgrade(),
+        }
+    }
+
+    /// Goes on with what a scanner that was killed left undone.
+    fn take_up_pending(&mut self) {
+        if let Some(all) = self.pending.prune() {
+            self.prune(all);
+        }
+        if let Some(how) = self.pending.ending() {
+            self.finish(how);
+        }
+        for index in 0..pending::MOST {
+            if let Ok(command) = Command::try_from(self.pending.command(index)) {
+                self.carry_out(command);
+            }
+            self.pending.cross_out(index);
         }
     }
 
@@ -454,6 +489,7 @@ impl Scanner {
 
     fn finish(&mut self, how: Finish) {
         if self.ending != Some(how) {
+            self.pending.set_ending(Some(how));
             self.ending = Some(how);
             if self.listing.as_ref().is_some_and(|listing| listing.contains_key(super::CATCH_ALL)) {
                 process::speak_to(self.options.console.as_ref());
@@ -599,6 +635,7 @@ impl Scanner {
     }
 
     fn prune(&mut self, all: bool) {
+        self.pending.add_prune(all);
         self.supervisors.values_mut().for_each(|supervisor| supervisor.prune(all));
     }
 
@@ -649,9 +686,11 @@ impl Scanner {
     /// A supervisor closed its connection: it is dead, or becomes its new version.
     fn on_link(&mut self, key: &str) {
         let Some(supervisor) = self.supervisors.get_mut(key) else { return };
-        if !supervisor.on_link() {
-            return;
+        let is_over = supervisor.on_link();
+        if self.supervisors.values().all(Supervisor::has_pruned) {
+            self.pending.pruned();
         }
+        let Some(supervisor) = self.supervisors.get_mut(key).filter(|_| is_over) else { return };
         if std::mem::take(&mut supervisor.upgrading) && supervisor.lives() {
             // It has executed its new version, which waits for us to say hello.
             self.start_supervisor(key);
@@ -665,7 +704,7 @@ impl Scanner {
         let nothing_to_do = key != COMMON && self.names_of(key).is_empty();
         let ending = self.ending.is_some();
         let Some(supervisor) = self.supervisors.get_mut(key) else { return };
-        let at_once = supervisor.on_death();
+        let at_once = supervisor.on_death(status);
         if Supervisor::is_good_end(status) && (ending || nothing_to_do) {
             supervisor.retire();
             if key != COMMON {
@@ -731,6 +770,9 @@ impl Scanner {
     // ------------------------------------------------------------------------------------ the end
 
     fn end(&mut self) -> u8 {
+        if !self.abandoned {
+            self.pending.set_ending(None);
+        }
         let program = CString::new(format!("{DIR}/finish")).expect("no NUL in it");
         let argv = CArray::new(vec![program.clone()]);
         self.watch = None;

@@ -46,6 +46,8 @@ pub(super) struct Supervisor {
     started: Option<Mono>,
     /// Lives of less than a second, one after the other.
     short_lives: u32,
+    /// Those among them that nobody ended with SIGKILL.
+    crashes: u32,
     /// When it is to be started, or connected to.
     start_at: Option<Mono>,
     /// When it is looked again whether one that is not our child lives, and the pause after that.
@@ -82,6 +84,7 @@ impl Supervisor {
             trouble: Trouble::default(),
             started: None,
             short_lives: 0,
+            crashes: 0,
             start_at: None,
             verify: None,
             tell: false,
@@ -162,7 +165,7 @@ impl Supervisor {
         }
         let first = self.started.is_none();
         self.started = Some(clock::mono());
-        let hopeless = self.short_lives >= HOPELESS;
+        let hopeless = self.crashes >= HOPELESS;
         if hopeless {
             diag::warn("the supervisor on disk does not stay up: starting the one that we are instead");
         }
@@ -271,6 +274,11 @@ impl Supervisor {
         self.tell(&Request::Prune(all));
     }
 
+    /// Whether it has done, or never been asked, what [`prune`](Self::prune) asks.
+    pub(super) fn has_pruned(&self) -> bool {
+        self.prunes.is_empty()
+    }
+
     /// Tells it this and nothing more: there is no list any more.
     pub(super) fn tell_alone(&mut self, request: &Request) {
         self.list_whole = false;
@@ -344,8 +352,9 @@ impl Supervisor {
         false
     }
 
-    /// It is dead. True: it is to be started at once; else `start_at` says when.
-    pub(super) fn on_death(&mut self) -> bool {
+    /// It is dead; `status` says how, if it was our child. True: it is to be started at once; else `start_at`
+    /// says when.
+    pub(super) fn on_death(&mut self, status: Option<WaitStatus>) -> bool {
         self.child = None;
         self.upgrading = false;
         (self.start_at, self.verify) = (None, None);
@@ -355,9 +364,10 @@ impl Supervisor {
         let now = clock::mono();
         let lived = self.started.map_or(Duration::MAX, |started| now.since(started));
         if lived >= Duration::from_secs(1) {
-            self.short_lives = 0;
+            (self.short_lives, self.crashes) = (0, 0);
             return true;
         }
+        self.crashes += status.is_some_and(WaitStatus::is_crash) as u32;
         let pause = Duration::from_millis(10 << self.short_lives.min(6));
         self.short_lives += 1;
         self.start_at = Some(now.after(pause));

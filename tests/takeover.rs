@@ -1,0 +1,93 @@
+//! What a successor knows: commands, a stop that has begun, and who was killed by whom.
+//!
+//! `cargo test --test takeover`, with words after `--` to run only scenarios whose name contains one of them.
+
+mod support;
+
+use rustix::process::Signal;
+use std::fs;
+use std::process::ExitCode;
+use std::time::Duration;
+use support::runner::{self, Scenario};
+use support::{Programs, SLEEP, World, is_alive, kill, parent, until};
+
+fn main() -> ExitCode {
+    let programs = || Programs { dir: runner::shared_dir().join("programs"), prefix: "" };
+    let scenarios: Vec<Scenario<'_>> = SCENARIOS
+        .iter()
+        .map(|(name, scenario)| Scenario::new(*name, move || scenario(&World::new(programs(), programs()))))
+        .collect();
+    let other = std::env::var("PERENNIAL").ok();
+    runner::run("takeover", &scenarios, || {
+        Programs::link(other.as_deref().unwrap_or(env!("CARGO_BIN_EXE_perennial")), programs().dir, "");
+    })
+}
+
+type Entry = (&'static str, fn(&World));
+
+const SCENARIOS: &[Entry] = &[
+    ("a_stop_that_has_begun", a_stop_that_has_begun),
+    ("what_was_to_be_pruned", what_was_to_be_pruned),
+    ("killed_is_not_crashed", killed_is_not_crashed),
+];
+
+/// The container is about to be stopped: what dies then is not started again, whoever supervises it.
+fn a_stop_that_has_begun(w: &World) {
+    let (a, b) = (w.service("a", SLEEP), w.service("b", "echo start >>$BASE/starts; exec sleep 1000"));
+    let _svscan = w.svscan(&[]);
+    let supervise = parent(a.pid());
+    let pid = b.pid();
+    perennial::rc::engine::restart_nothing("scan", Duration::from_secs(30)).unwrap();
+    kill(supervise, Signal::KILL);
+    until("another supervisor is there", || b.state().adopted > 0);
+    kill(pid, Signal::KILL);
+    until("it is down", || b.status().is_down());
+    assert!(!b.status().wanted());
+    assert_eq!(fs::read_to_string("starts").unwrap(), "start\n");
+}
+
+/// A scanner that has read a command, and the supervisor to which it passed it on, are killed before anything came
+/// of it.
+fn what_was_to_be_pruned(w: &World) {
+    let a = w.service("a", SLEEP);
+    let svscan = w.svscan(&[]);
+    let (pid, supervise) = (a.pid(), parent(a.pid()));
+    kill(supervise, Signal::STOP);
+    fs::rename("scan/a", "renamed").unwrap();
+    w.ok("svscanctl", &["-an", "scan"]);
+    let control = fs::File::options().read(true).write(true).open("scan/.s6-svscan/control").unwrap();
+    until("the commands are read", || rustix::io::ioctl_fionread(&control) == Ok(0));
+    kill(svscan.pid(), Signal::KILL);
+    kill(supervise, Signal::KILL);
+    until("both are dead", || !is_alive(svscan.pid()) && !is_alive(supervise));
+    drop(control);
+    let _successor = w.start_daemon("svscan", &["scan"]);
+    until("it is stopped", || !is_alive(pid));
+}
+
+/// A supervisor that somebody kills again and again is not said to be one that does not work.
+fn killed_is_not_crashed(w: &World) {
+    let a = w.service("a", SLEEP);
+    let svscan = w.svscan(&[]);
+    let pid = a.pid();
+    let mut supervise = parent(pid);
+    for lives in 1..6 {
+        kill(supervise, Signal::KILL);
+        until("another supervisor has taken over", || a.state().adopted >= lives);
+        supervise = supervisor(svscan.pid());
+    }
+    assert_eq!(a.pid(), pid);
+    assert_eq!(svscan.said(), "");
+}
+
+/// The child of svscan that holds the lock.
+fn supervisor(svscan: i32) -> i32 {
+    let is_ours = |pid: &i32| is_alive(*pid) && parent(*pid) == svscan && runs_supervise(*pid);
+    let find = || support::descendants().into_iter().find(is_ours);
+    until("there is a supervisor", || find().is_some());
+    find().unwrap()
+}
+
+fn runs_supervise(pid: i32) -> bool {
+    support::read(&format!("/proc/{pid}/comm")).trim() == "supervise"
+}
