@@ -73,6 +73,7 @@ const EVENTS: &[Event] = &[
     ("a service is started", start),
     ("a service cannot be executed", cannot_execute),
     ("a service is stopped", stop),
+    ("a descent is ended", end_descent),
     ("a service dies", die),
     ("a service is told to restart", restart),
     ("a finish script ends", finish),
@@ -412,6 +413,31 @@ fn stop(lab: &Lab) {
     died(lab, "a", &a, lives, WaitStatus::killed(OurSignal::TERM), &format!("256 15 a {pid}"));
     assert_eq!(lab.starts("a").len(), lives);
     assert!(!a.status().wanted());
+}
+
+/// With `kill-mode` `tree`: those who have sessions of their own and do not listen are killed when run has ended,
+/// and until then run has not died.
+fn end_descent(lab: &Lab) {
+    let a = once(lab, "a", || {
+        let deaf = "setsid sh -c 'trap \"\" TERM; setsid sh -c \"echo \\$\\$ >>$record.deaf; exec sleep 1000\" & \
+                    echo $$ >>$record.deaf; exec sleep 1000'";
+        let body = format!("export record; {deaf} &\nexec sleep 1000");
+        // The dead may not be reaped yet.
+        let finish = "for p in $(cat $record.deaf); do s=$(cut -d' ' -f3 /proc/$p/stat 2>>no) || s=Z; \
+                      [ $s = Z ] || echo $p >>$record.left; done; echo \"$@\" >>$record.finish";
+        lab.new_service("a", &body, &[("down", ""), ("kill-mode", "tree"), ("finish", finish)]);
+    });
+    let before = lab.lines("a.deaf").len();
+    lab.svc(&["-wu", "-u"], &a);
+    let pid = lab.up("a", &a);
+    until("its descendants are there", || lab.lines("a.deaf").len() == before + 2);
+    let lives = lab.starts("a").len();
+    lab.arm();
+    lab.svc(&["-wD", "-d"], &a);
+    let members = lab.lines("a.deaf").split_off(before);
+    assert!(!is_alive(pid) && members.iter().all(|pid| !is_alive(pid.parse().unwrap())));
+    assert_eq!(lab.lines("a.left"), [""; 0]);
+    died(lab, "a", &a, lives, WaitStatus::killed(OurSignal::TERM), &format!("256 15 a {pid}"));
 }
 
 /// What is known of a service after so many deaths, of which this was the last.

@@ -23,19 +23,22 @@
 //!                (device 2, inode 2); word 12 is 1 while nothing is to be restarted; from word 32 on
 //!                the inboxes
 //! 4096 + k·28672 64 slots of 448 bytes:
-//!   word   0     0 free, 1 longrun, 2 oneshot, 3 more of a long name: in word 1 the slot that has the rest of
+//!   word   0     0 free, 1 longrun, 2 oneshot, 3 more of something: in word 1 the slot that has the rest of
 //!                it (plus 1), in words 2 to 111 what is here
 //!          1     which copy counts
 //!          2     device (2 words), inode (2 words) of the directory
 //!          6     pid of the child being made, written by the kernel
 //!          7     1 while a child is being made
 //!          8     when, in nanoseconds since boot (2 words)
-//!         10     flags of the supervisor
+//!         10     the slot that has the members of its descent (plus 1): how many there are here, and for each
+//!                its pid and when it was started (2 words)
 //!         11     length of the name, the slot that has the rest of it (plus 1), 23 words of it
 //!         36     copy 0, 74 copy 1: machine (28), flags, events (5), death (4)
 //! ```
 
+use super::descent::Member;
 use super::machine::{Events, MOST_EVENTS, SAVED_WORDS};
+use crate::process::Pid;
 use crate::scan::{Identity, reaper};
 use crate::servicedir::tally;
 use crate::sys::map::{Shared, read_into};
@@ -66,11 +69,14 @@ const NAME: usize = 13;
 /// So much of a name is in the slot itself.
 const NAME_HEAD: usize = (COPY - NAME) * 4;
 
-/// The slot holds more of a long name.
-const REST_OF_NAME: u32 = 3;
+/// The slot holds more of a long name, or members.
+const MORE: u32 = 3;
 
 /// So much of it.
 const NAME_MORE: usize = (SLOT_WORDS - 2) * 4;
+
+/// So many members are in a slot.
+const MEMBERS_MORE: usize = (SLOT_WORDS - 3) / 3;
 
 /// Of the header: everything is about to be stopped.
 const STOPPING: usize = 12;
@@ -185,7 +191,8 @@ impl Journal {
         let mut free = vec![true; whole * SLOTS_PER_CHUNK];
         for id in journal.used() {
             free[id as usize] = false;
-            journal.rest_of_name(id).into_iter().for_each(|rest| free[rest as usize] = false);
+            let more = journal.rest_of_name(id).into_iter().chain(journal.slots_of_members(id));
+            more.for_each(|rest| free[rest as usize] = false);
         }
         let all = (0..free.len() as SlotId).rev();
         journal.free.extend(all.filter(|id| free[*id as usize]));
@@ -228,7 +235,7 @@ impl Journal {
             let cells = self.slot(id);
             cells[1].store(next, Ordering::Relaxed);
             store_bytes(&cells[2..], piece);
-            cells[0].store(REST_OF_NAME, Ordering::Relaxed);
+            cells[0].store(MORE, Ordering::Relaxed);
             next = id + 1;
         }
         let id = self.take_cleared()?;
@@ -252,25 +259,79 @@ impl Journal {
 
     /// The slots with the rest of a name, in order.
     fn rest_of_name(&self, id: SlotId) -> Vec<SlotId> {
+        self.chain(self.slot(id)[12].load(Ordering::Relaxed))
+    }
+
+    fn slots_of_members(&self, id: SlotId) -> Vec<SlotId> {
+        self.chain(self.slot(id)[10].load(Ordering::Acquire))
+    }
+
+    /// The slots from this one (plus 1) on, each of which names the next.
+    fn chain(&self, mut next: u32) -> Vec<SlotId> {
         let mut found = Vec::new();
-        let mut next = self.slot(id)[12].load(Ordering::Relaxed);
-        while let Some(rest) = next.checked_sub(1)
-            && (rest as usize) < self.chunks.len() * SLOTS_PER_CHUNK
-            && found.len() * NAME_MORE < NAME_BYTES
+        let all = self.chunks.len() * SLOTS_PER_CHUNK;
+        while let Some(id) = next.checked_sub(1)
+            && (id as usize) < all
+            && found.len() < all
         {
-            found.push(rest);
-            next = self.slot(rest)[1].load(Ordering::Relaxed);
+            found.push(id);
+            next = self.slot(id)[1].load(Ordering::Relaxed);
         }
         found
     }
 
-    /// Gives a slot back: there is nothing to remember any more.
-    pub fn release(&mut self, id: SlotId) {
-        let rest = self.rest_of_name(id);
-        for id in [id].into_iter().chain(rest) {
+    fn free_slots(&mut self, slots: Vec<SlotId>) {
+        for id in slots {
             self.slot(id)[0].store(0, Ordering::Release);
             self.free.push(id);
         }
+    }
+
+    /// Gives a slot back: there is nothing to remember any more.
+    pub fn release(&mut self, id: SlotId) {
+        let mut slots = vec![id];
+        slots.extend(self.rest_of_name(id));
+        slots.extend(self.slots_of_members(id));
+        self.free_slots(slots);
+    }
+
+    /// Remembers who descends from a service, in place of those who were remembered before. For whom there is no
+    /// room is not remembered.
+    pub fn remember_members(&mut self, id: SlotId, members: &[Member]) {
+        let old = self.slots_of_members(id);
+        if members.is_empty() && old.is_empty() {
+            return;
+        }
+        let mut next = 0;
+        for some in members.chunks(MEMBERS_MORE) {
+            let Ok(more) = self.take_cleared() else { break };
+            let cells = self.slot(more);
+            for ((pid, start), cells) in some.iter().zip(cells[3..].chunks_exact(3)) {
+                cells[0].store(pid.raw() as u32, Ordering::Relaxed);
+                store_u64(&cells[1..], *start);
+            }
+            cells[1].store(next, Ordering::Relaxed);
+            cells[2].store(some.len() as u32, Ordering::Relaxed);
+            cells[0].store(MORE, Ordering::Relaxed);
+            next = more + 1;
+        }
+        self.slot(id)[10].store(next, Ordering::Release);
+        self.free_slots(old);
+    }
+
+    /// Who descends from a service, as far as is known.
+    pub fn members(&self, id: SlotId) -> Vec<Member> {
+        let mut members = Vec::new();
+        for more in self.slots_of_members(id) {
+            let cells = self.slot(more);
+            let count = (cells[2].load(Ordering::Relaxed) as usize).min(MEMBERS_MORE);
+            let of = |cells: &[AtomicU32]| {
+                let pid = Pid::from_raw(cells[0].load(Ordering::Relaxed) as i32)?;
+                Some((pid, load_u64(&cells[1..])))
+            };
+            members.extend(cells[3..].chunks_exact(3).take(count).filter_map(of));
+        }
+        members
     }
 
     /// What the slot is of; `None` if it is free.
@@ -581,6 +642,26 @@ mod tests {
         }
         assert_eq!(journal.free.len(), SLOTS_PER_CHUNK - (used - 1 - more(NAME_BYTES)));
         ids.iter().for_each(|id| journal.release(*id));
+        assert_eq!(journal.free.len(), SLOTS_PER_CHUNK);
+    }
+
+    #[test]
+    fn members_are_there_for_the_successor() {
+        let scratch = Scratch::new("members");
+        let mut journal = scratch.open();
+        let id = journal.take(identity(1), "x").unwrap();
+        journal.remember(id, Kind::Longrun, &memory(1));
+        let member = |n: u64| (Pid::from_raw(n as i32 + 1).unwrap(), n << 33);
+        for count in [1, 0, MEMBERS_MORE as u64, 3 * MEMBERS_MORE as u64 + 1] {
+            let members: Vec<Member> = (0..count).map(member).collect();
+            journal.remember_members(id, &members);
+            journal = scratch.open();
+            let mut found = journal.members(id);
+            found.sort();
+            assert_eq!(found, members);
+        }
+        assert_eq!(journal.free.len(), SLOTS_PER_CHUNK - 5);
+        journal.release(id);
         assert_eq!(journal.free.len(), SLOTS_PER_CHUNK);
     }
 

@@ -132,10 +132,7 @@ impl Host {
             return None;
         };
         let mut service = Service::new(&name, None, identity, slot, body, clock::mono());
-        service.events = memory.events;
-        service.death = memory.death;
-        service.adoptions = memory.flags >> 1;
-        service.has_state = memory.flags & 1 != 0;
+        service.recall(memory);
         service.status_due = true;
         let id = self.insert(service);
         self.mark_due(id);
@@ -144,6 +141,9 @@ impl Host {
 
     /// Goes on where the life of a service was left: with a start that was under way, with its process.
     fn adopt_life(&mut self, slot: SlotId, id: Id) {
+        if self.service(id).is_some_and(|service| service.dead.is_some()) {
+            return self.hunt_again(id);
+        }
         self.wait_for_execution(slot);
         let birth = self.journal.unfinished_birth(slot);
         if birth.is_some_and(|b| b.pid.is_some()) {

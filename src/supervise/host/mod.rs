@@ -33,6 +33,7 @@ mod upgrade;
 use self::faults::Faults;
 use self::fifo::Untold;
 use self::service::{Body, Service};
+use self::tree::Hunt;
 use super::descent::Member;
 use super::journal::{INPUT_BYTES, Journal, Source};
 use super::machine::{Event, Leave};
@@ -67,6 +68,7 @@ enum Token {
     Control(Id, u16),
     Notification(Id, u16),
     Adopted(Id, u16),
+    Hunted(Id, u16),
 }
 
 impl Token {
@@ -80,6 +82,7 @@ impl Token {
             Token::Control(id, life) => (5, life, id),
             Token::Notification(id, life) => (6, life, id),
             Token::Adopted(id, life) => (7, life, id),
+            Token::Hunted(id, life) => (8, life, id),
         };
         epoll::EventData::new_u64((kind as u64) << 56 | (life as u64) << 32 | index as u64)
     }
@@ -95,7 +98,8 @@ impl Token {
             4 => Token::Link(index),
             5 => Token::Control(index, life),
             6 => Token::Notification(index, life),
-            _ => Token::Adopted(index, life),
+            7 => Token::Adopted(index, life),
+            _ => Token::Hunted(index, life),
         }
     }
 }
@@ -210,8 +214,8 @@ struct Host {
     deferred: BTreeMap<String, Deferred>,
     /// Where directories are now that are not where they were; looked for when first needed.
     kept_directories: Option<BTreeMap<Identity, PathBuf>>,
-    /// Who descended from services with `kill-mode` `tree` when they were told to end.
-    descents: BTreeMap<Id, Vec<Member>>,
+    /// Descents of services with `kill-mode` `tree` that are being ended.
+    hunts: BTreeMap<Id, Hunt>,
     /// Children of whoever became us: they are no service's.
     inherited: Vec<Member>,
     single: bool,
@@ -293,7 +297,7 @@ impl Host {
             due: VecDeque::new(),
             deferred: BTreeMap::new(),
             kept_directories: None,
-            descents: BTreeMap::new(),
+            hunts: BTreeMap::new(),
             inherited: if single { tree::children() } else { Vec::new() },
             single,
             place,
@@ -415,8 +419,9 @@ impl Host {
             Token::Adopted(id, life) if self.is_life(id, life) => {
                 self.on_adopted(id, flags.contains(epoll::EventFlags::HUP));
             }
+            Token::Hunted(id, life) if self.is_life(id, life) => self.hunt(id),
             // It was dealt with and is gone since this was reported.
-            Token::Control(..) | Token::Notification(..) | Token::Adopted(..) => {}
+            Token::Control(..) | Token::Notification(..) | Token::Adopted(..) | Token::Hunted(..) => {}
         }
     }
 

@@ -27,7 +27,13 @@ impl Host {
         }
         // Closing the pidfd, of which there is no copy, takes it out of the epoll set.
         service.adopted = None;
-        self.kill_what_is_left(id);
+        if !self.hunt_what_is_left(id, pid, status) {
+            self.bury(id, status);
+        }
+    }
+
+    /// The process of a service has died, and so has its descent if that was to die with it.
+    pub(super) fn bury(&mut self, id: Id, status: WaitStatus) {
         let Some(service) = self.service(id) else { return };
         match &service.body {
             Body::Longrun(longrun) => {
@@ -212,7 +218,7 @@ impl Host {
 
     pub(super) fn signal(&self, id: Id, pid: Pid, to: To, signal: Signal) {
         let Some(service) = self.service(id) else { return };
-        if service.adopted.as_ref().is_some_and(Adopted::is_gone) {
+        if service.dead.is_some() || service.adopted.as_ref().is_some_and(Adopted::is_gone) {
             return;
         }
         let sent = match (to, service.adopted.as_ref().and_then(|a| a.pidfd.as_ref())) {

@@ -3,7 +3,7 @@
 use super::Goal;
 use super::fifo::Fifo;
 use crate::diag::{self, Error, Level, Result, Unable, code};
-use crate::process::Pid;
+use crate::process::{Pid, WaitStatus};
 use crate::scan::{CATCH_ALL, Identity};
 use crate::servicedir::definition::Reader;
 use crate::servicedir::state::State;
@@ -57,6 +57,8 @@ pub(super) struct Service {
     /// The process is not our child but was taken over; this is it, if the kernel has such descriptors.
     pub(super) adopted: Option<Adopted>,
     pub(super) adoptions: u32,
+    /// Its process is dead and reaped, and ended like this. Its machine is told when its descent is dead too.
+    pub(super) dead: Option<WaitStatus>,
     /// When supervision of it began.
     pub(super) began: Mono,
     /// What is decided and not yet done, beside the machine.
@@ -112,6 +114,7 @@ impl Service {
             listed: true,
             adopted: None,
             adoptions: 0,
+            dead: None,
             began,
             events: Events::default(),
             death: None,
@@ -186,6 +189,9 @@ impl Service {
     /// Its process is not reaped yet, so its number is nobody else's. (A child of ours stays until we reap it;
     /// one that was taken over has another parent.)
     pub(super) fn is_there(&self) -> bool {
+        if self.dead.is_some() {
+            return false;
+        }
         let is_same = |(pid, boot)| process::stat(pid).is_some_and(|s| process::same_birth(boot, s.start));
         self.adopted.is_none() || self.process().is_none_or(is_same)
     }
@@ -210,13 +216,23 @@ impl Service {
         [machine, adopted, self.rewrite_at, self.missing_at].into_iter().flatten().min()
     }
 
+    /// Takes back what [`remember`](Self::remember) keeps beside the machine.
+    pub(super) fn recall(&mut self, memory: Memory) {
+        let Memory { machine: _, flags, events, death } = memory;
+        (self.events, self.death) = (events, death);
+        self.has_state = flags & 1 != 0;
+        self.adoptions = flags >> 1 & MOST_ADOPTIONS;
+        self.dead = (flags >> 15 & 1 != 0).then_some(WaitStatus((flags >> 16) as u16));
+    }
+
     /// Stores all of it where a successor finds it.
     pub(super) fn remember(&self, journal: &Journal) {
         let (kind, machine) = match &self.body {
             Body::Longrun(l) => (Kind::Longrun, l.machine.save()),
             Body::Oneshot(o) => (Kind::Oneshot, o.save()),
         };
-        let flags = self.adoptions << 1 | self.has_state as u32;
+        let dead = self.dead.map_or(0, |status| 1 << 15 | u32::from(status.0) << 16);
+        let flags = dead | self.adoptions.min(MOST_ADOPTIONS) << 1 | self.has_state as u32;
         journal.remember(self.slot, kind, &Memory { machine, flags, events: self.events, death: self.death });
     }
 
@@ -365,6 +381,9 @@ impl Service {
         }
     }
 }
+
+/// More are not counted.
+const MOST_ADOPTIONS: u32 = (1 << 14) - 1;
 
 /// What the disk did not take is offered to it again this soon.
 const REWRITE_PAUSE: Duration = Duration::from_secs(1);

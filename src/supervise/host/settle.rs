@@ -2,6 +2,7 @@
 
 use super::faults::Step;
 use super::service::{Body, Service, Written};
+use super::tree::Hunt;
 use super::{Goal, Host, Id, UNKNOWN_END};
 use crate::diag::Error;
 use crate::process::WaitStatus;
@@ -114,7 +115,7 @@ impl Host {
         }
         self.lives[id as usize] = self.lives[id as usize].wrapping_add(1);
         self.free.push(id);
-        self.descents.remove(&id);
+        self.hunts.remove(&id).into_iter().for_each(Hunt::end);
         self.identities.remove(&service.identity);
         if let Some(at) = service.timer {
             self.timers.remove(&(at, id));
@@ -164,7 +165,8 @@ impl Host {
     pub(super) fn next_deadline(&self) -> Option<Mono> {
         let deferred = self.deferred.values().map(|d| d.at).min();
         let timer = self.timers.first().map(|(at, _)| *at);
-        [deferred, timer, self.untold.retry_at, self.listen_at].into_iter().flatten().min()
+        let hunt = self.hunts.values().map(Hunt::deadline).min();
+        [deferred, timer, hunt, self.untold.retry_at, self.listen_at].into_iter().flatten().min()
     }
 
     pub(super) fn run_timers(&mut self) {
@@ -186,6 +188,10 @@ impl Host {
                 Some(Body::Oneshot(_)) => self.feed_oneshot(id, oneshot::Event::Timeout),
                 None => {}
             }
+        }
+        let due = |(id, hunt): (&Id, &Hunt)| (hunt.deadline() <= now).then_some(*id);
+        for id in self.hunts.iter().filter_map(due).collect::<Vec<_>>() {
+            self.hunt(id);
         }
         if self.listen_at.is_some_and(|at| at <= now) {
             self.listen_again();

@@ -3,22 +3,30 @@
 //!
 //! Killing who may fork meanwhile is a race, which is won by stopping them first: a process that is stopped
 //! does not fork, and the child of one that was faster has a parent that is still there. When nobody new turns
-//! up any more all of them get SIGKILL, and it is looked once more. All of this takes a millisecond or two; it is bounded by
-//! [`PATIENCE`] and [`DYING`], for it is the one thing for which everybody else in this process has to wait.
+//! up any more all of them get SIGKILL, and it is looked once more. All of this takes a few milliseconds, and
+//! [`PATIENCE`] and [`DYING`] at most. Nobody else waits for it: a [`Hunt`] goes on from one turn of the loop to
+//! the next, with a look at `/proc` (some 10 µs for each process that there is) in each, and until it is over the
+//! machine does not know that its run is dead.
+//!
+//! Who is known to belong to a descent, and how run ended, is in the journal before anybody is stopped. So a
+//! successor goes on with the hunt.
 //!
 //! What it cannot win against is a chain of processes each of which makes the next and ends, faster than
 //! `/proc` can be read. A PID namespace (`flag-newpidns`) ends those too.
 //!
 //! A cgroup for each service would do the same in one write. It is not used: it would change what the service
-//! is accounted to and limited by, and in most containers there is none to be had.
+//! is accounted to and limited by, and in most containers there is none to be had. Nor is one that the service
+//! has put itself in: nobody can tell whether it is alone in there.
 
 use super::service::{Body, Service};
-use super::{Host, Id};
-use crate::process::{Pid, Signal};
+use super::{Host, Id, Token};
+use crate::process::{Pid, Signal, WaitStatus};
 use crate::supervise::descent::{self, Main, Member, Reaper};
 use crate::supervise::machine::{State, To};
+use crate::sys::process::Stat;
 use crate::sys::signal;
 use crate::sys::{clock, process, wait};
+use crate::time::Mono;
 use rustix::event::{PollFd, PollFlags, poll};
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -31,45 +39,213 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// Whoever has not died of SIGKILL by then (it waits for a disk, say) is left.
 const DYING: Duration = Duration::from_millis(500);
 
+/// Whoever was told to stop has done so by then.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(1);
+
 /// So many of those who were left are named.
 const NAMED: usize = 8;
+
+/// A descent that is being ended.
+pub(super) struct Hunt {
+    main: Main,
+    held: Held,
+    killed: Vec<String>,
+    /// When to stop looking for more.
+    give_up: Mono,
+    /// The next look; or when all that got SIGKILL must be dead.
+    next: Mono,
+    /// Those who are held got SIGKILL.
+    dying: bool,
+}
+
+impl Hunt {
+    fn new(main: Main) -> Hunt {
+        let now = clock::mono();
+        let give_up = now.after(PATIENCE);
+        Hunt { main, held: Held::new(), killed: Vec::new(), give_up, next: now, dying: false }
+    }
+
+    /// When it is to go on.
+    pub(super) fn deadline(&self) -> Mono {
+        self.next
+    }
+
+    /// Nobody will go on with it: whoever is stopped must not stay so.
+    pub(super) fn end(self) {
+        for (_, pidfd, _) in self.held.values() {
+            let _ = signal::send_pidfd(pidfd, Signal::KILL);
+        }
+    }
+}
 
 impl Host {
     /// Before run gets a signal that may end it: who descends from it now. When it is dead it is too late.
     pub(super) fn note_descent(&mut self, id: Id) {
-        let Some(pid) = self.service(id).filter(|s| s.is_there()).and_then(run_of_tree) else { return };
-        let found = descent::members(&process::snapshot(), Main::Alive(pid), &[], None);
-        self.descents.insert(id, found);
+        let Some(service) = self.service(id).filter(|s| s.is_there()) else { return };
+        let (slot, Some(pid)) = (service.slot, run_of_tree(service)) else { return };
+        if !self.hunts.contains_key(&id) {
+            let found = descent::members(&process::snapshot(), Main::Alive(pid), &[], None);
+            self.journal.remember_members(slot, &found);
+        }
     }
 
-    /// Sends a signal to run, which is `pid`, and to everybody who descends from it.
+    /// Sends a signal to run, which is `pid`, and to everybody who descends from it. SIGKILL for run comes when
+    /// they are dead.
     pub(super) fn signal_tree(&mut self, id: Id, pid: Pid, signal: Signal) {
+        if self.hunts.contains_key(&id) {
+            // They are stopped, and that is to stay so.
+            return;
+        }
         if signal == Signal::KILL {
             if self.service(id).is_some_and(Service::is_there) {
-                self.kill_descent(Main::Alive(pid), Vec::new(), None);
+                self.hunts.insert(id, Hunt::new(Main::Alive(pid)));
+                self.hunt(id);
             }
-            return self.signal(id, pid, To::Process, signal);
+            return;
         }
         self.signal(id, pid, To::Process, signal);
-        for member in self.descents.get(&id).into_iter().flatten() {
-            if let Some(pidfd) = open(*member) {
+        let Some(slot) = self.service(id).map(|service| service.slot) else { return };
+        for member in self.journal.members(slot) {
+            if let Some(pidfd) = open(member) {
                 let _ = signal::send_pidfd(&pidfd, signal);
             }
         }
     }
 
-    /// Run has ended: what is left of its descent is killed, and named. Also says whether somebody could not be
-    /// killed.
-    pub(super) fn kill_what_is_left(&mut self, id: Id) {
-        let Some(pid) = self.service(id).and_then(run_of_tree) else { return };
-        let known = self.descents.remove(&id).unwrap_or_default();
-        let (killed, alive) = self.kill_descent(Main::Dead(pid), known, self.reaper_for(id));
-        let Some(service) = self.service(id) else { return };
-        if !killed.is_empty() {
-            service.warn(format_args!("run has ended: killed what was left of it: {}", named(&killed)));
+    /// Run, which was `pid`, has ended: what is left of its descent is to be killed, and named. False: there is
+    /// nobody.
+    pub(super) fn hunt_what_is_left(&mut self, id: Id, pid: Pid, status: WaitStatus) -> bool {
+        let Some(service) = self.service(id) else { return false };
+        let slot = service.slot;
+        if run_of_tree(service) != Some(pid) {
+            return false;
+        }
+        let begun = self.hunts.remove(&id);
+        if begun.is_none() && self.look(id, Main::Dead(pid)).0.is_empty() {
+            self.journal.remember_members(slot, &[]);
+            return false;
+        }
+        if let Some(service) = self.service_mut(id) {
+            service.dead = Some(status);
+        }
+        if let Some(service) = self.service(id) {
+            service.remember(&self.journal);
+        }
+        let hunt = Hunt::new(Main::Dead(pid));
+        // Those who were being ended with run are not what was left of it.
+        self.hunts.insert(id, Hunt { held: begun.map(|b| b.held).unwrap_or_default(), ..hunt });
+        self.hunt(id);
+        true
+    }
+
+    /// Goes on where a predecessor was killed.
+    pub(super) fn hunt_again(&mut self, id: Id) {
+        if let Some((pid, _)) = self.service(id).and_then(Service::process) {
+            self.hunts.insert(id, Hunt::new(Main::Dead(pid)));
+        }
+    }
+
+    /// Goes on with a hunt.
+    pub(super) fn hunt(&mut self, id: Id) {
+        let Some(mut hunt) = self.hunts.remove(&id) else { return };
+        let now = clock::mono();
+        if hunt.dying {
+            hunt.held.retain(|_, (_, pidfd, name)| {
+                let dead = is_dead(pidfd);
+                if dead {
+                    hunt.killed.push(std::mem::take(name));
+                }
+                !dead
+            });
+            if !hunt.held.is_empty() && now < hunt.next {
+                self.hunts.insert(id, hunt);
+                return;
+            }
+            if !hunt.held.is_empty() || now > hunt.give_up {
+                return self.end_hunt(id, hunt);
+            }
+            // Again, for whoever /proc did not show: it is no picture of one moment.
+            hunt.dying = false;
+        }
+        let settled = self.freeze(id, &mut hunt);
+        if hunt.held.is_empty() {
+            return self.end_hunt(id, hunt);
+        }
+        hunt.next = now.after(BETWEEN_LOOKS);
+        if settled || now > hunt.give_up {
+            (hunt.dying, hunt.next) = (true, now.after(DYING));
+            let token = Token::Hunted(id, self.lives[id as usize]);
+            for (_, pidfd, _) in hunt.held.values() {
+                let _ = signal::send_pidfd(pidfd, Signal::KILL);
+                let _ = self.watch(pidfd, token);
+            }
+        }
+        self.hunts.insert(id, hunt);
+    }
+
+    /// All are dead that could be killed.
+    fn end_hunt(&mut self, id: Id, hunt: Hunt) {
+        let Some(service) = self.service_mut(id) else { return };
+        let (slot, status) = (service.slot, service.dead.take());
+        let alive: Vec<String> = hunt.held.into_values().map(|(_, _, name)| name).collect();
+        let Some(status) = status else {
+            if let Main::Alive(pid) = hunt.main {
+                self.signal(id, pid, To::Process, Signal::KILL);
+            }
+            return;
+        };
+        if !hunt.killed.is_empty() {
+            service.warn(format_args!("run has ended: killed what was left of it: {}", named(&hunt.killed)));
         }
         if !alive.is_empty() {
             service.warn(format_args!("unable to kill what was left of run: {}", named(&alive)));
+        }
+        self.journal.remember_members(slot, &[]);
+        self.bury(id, status);
+    }
+
+    /// Who belongs to a descent now, and everybody that there is.
+    fn look(&self, id: Id, main: Main) -> (Vec<Member>, Vec<(Pid, Stat)>) {
+        let Some(slot) = self.service(id).map(|service| service.slot) else { return Default::default() };
+        let known = self.journal.members(slot);
+        let reaper = matches!(main, Main::Dead(_)).then(|| self.reaper_for(id)).flatten();
+        let all = process::snapshot();
+        (descent::members(&all, main, &known, reaper.as_ref()), all)
+    }
+
+    /// Stops all of a descent. False: there may be more.
+    fn freeze(&mut self, id: Id, hunt: &mut Hunt) -> bool {
+        let (found, all) = self.look(id, hunt.main);
+        self.note_found(id, &found);
+        let mut settled = true;
+        for member in found {
+            // Who waits for a disk does not fork either.
+            let may_fork = |state: u8| matches!(state, b'R' | b'S' | b'I');
+            settled &= !all.iter().any(|(pid, stat)| *pid == member.0 && may_fork(stat.state));
+            if hunt.held.get(&member.0).is_none_or(|(m, ..)| *m != member)
+                && let Some(pidfd) = open(member)
+            {
+                let name = process::shown(member.0);
+                let _ = signal::send_pidfd(&pidfd, Signal::STOP);
+                hunt.held.insert(member.0, (member, pidfd, name));
+                settled = false;
+            }
+        }
+        settled
+    }
+
+    /// Remembers those who were not known yet.
+    fn note_found(&mut self, id: Id, found: &[Member]) {
+        let Some(slot) = self.service(id).map(|service| service.slot) else { return };
+        let mut known = self.journal.members(slot);
+        let before = known.len();
+        for member in found {
+            if !known.contains(member) {
+                known.push(*member);
+            }
+        }
+        if known.len() > before {
+            self.journal.remember_members(slot, &known);
         }
     }
 
@@ -90,36 +266,6 @@ impl Host {
         let own = || self.by_pid.keys().copied().collect();
         alone.then(|| Reaper { pid: Pid::own().raw(), own: own(), inherited: self.inherited.clone() })
     }
-
-    /// Kills all members of a descent, and those that they make meanwhile. Who was killed, and who was not.
-    fn kill_descent(
-        &self,
-        main: Main,
-        mut known: Vec<Member>,
-        reaper: Option<Reaper>,
-    ) -> (Vec<String>, Vec<String>) {
-        let mut killed = Vec::new();
-        let give_up = clock::mono().after(PATIENCE);
-        loop {
-            let held = freeze(main, &mut known, reaper.as_ref(), give_up);
-            if held.is_empty() {
-                return (killed, Vec::new());
-            }
-            for (_, pidfd, _) in held.values() {
-                let _ = signal::send_pidfd(pidfd, Signal::KILL);
-            }
-            let until = clock::mono().after(DYING);
-            let mut alive = Vec::new();
-            for (_, pidfd, name) in held.into_values() {
-                let died = wait_for(&pidfd, until.since(clock::mono()));
-                if died { killed.push(name) } else { alive.push(name) }
-            }
-            // Again, for whoever /proc did not show: it is no picture of one moment.
-            if !alive.is_empty() || clock::mono() > give_up {
-                return (killed, alive);
-            }
-        }
-    }
 }
 
 /// The children that we have.
@@ -134,47 +280,15 @@ pub(super) fn children() -> Vec<Member> {
 
 type Held = BTreeMap<Pid, (Member, OwnedFd, String)>;
 
-/// Stops everybody until nobody new turns up.
-fn freeze(main: Main, known: &mut Vec<Member>, reaper: Option<&Reaper>, give_up: crate::time::Mono) -> Held {
-    let mut held = Held::new();
-    loop {
-        let all = process::snapshot();
-        let found = descent::members(&all, main, known, reaper);
-        let mut settled = true;
-        for member in found {
-            // Who waits for a disk does not fork either.
-            let may_fork = |state: u8| matches!(state, b'R' | b'S' | b'I');
-            settled &= !all.iter().any(|(pid, stat)| *pid == member.0 && may_fork(stat.state));
-            if held.get(&member.0).is_none_or(|(m, ..)| *m != member)
-                && let Some(pidfd) = open(member)
-            {
-                let name = process::shown(member.0);
-                let _ = signal::send_pidfd(&pidfd, Signal::STOP);
-                held.insert(member.0, (member, pidfd, name));
-                settled = false;
-            }
-            if !known.contains(&member) {
-                known.push(member);
-            }
-        }
-        if settled || clock::mono() > give_up {
-            return held;
-        }
-    }
-}
-
 /// Opens a process if it is still the same.
 fn open((pid, start): Member) -> Option<OwnedFd> {
     let pidfd = wait::pidfd_open(pid).ok()?;
     (process::stat(pid)?.start == start).then_some(pidfd)
 }
 
-/// Waits until a process is dead.
-fn wait_for(pidfd: &OwnedFd, limit: Duration) -> bool {
-    let timeout =
-        rustix::time::Timespec { tv_sec: limit.as_secs() as i64, tv_nsec: limit.subsec_nanos() as _ };
+fn is_dead(pidfd: &OwnedFd) -> bool {
     let mut fds = [PollFd::new(pidfd, PollFlags::IN)];
-    poll(&mut fds, Some(&timeout)).is_ok_and(|n| n > 0)
+    poll(&mut fds, Some(&Default::default())).is_ok_and(|n| n > 0)
 }
 
 /// The process of a service whose descent is to be killed with it.
