@@ -630,8 +630,12 @@ fn odd_status(w: &World) {
     fs::create_dir("scan/.s6-svscan").unwrap();
     assert_eq!(w.code("svstat", &["-S", "scan"]), 1, "none is supervised");
     let svscan = w.svscan(&[]);
-    for n in 0..statuses.len() {
+    for (n, bytes) in statuses.iter().enumerate() {
         let service = w.at(&format!("scan/s{n}"));
+        // Supervision begins with a lock, and with a status a moment later: until then the old one is there.
+        until("there is another status", || {
+            fs::read(format!("{}/supervise/status", service.path)).unwrap() != *bytes
+        });
         let pid = service.pid();
         assert_ne!(pid, stranger.raw(), "status {n}: nobody believes that we are the service");
         assert!(w.ok("svstat", &[&service.path]).starts_with(&format!("up (pid {pid}) ")));
