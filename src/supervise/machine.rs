@@ -834,3 +834,7 @@ impl Loader<'_> {
 #[cfg(test)]
 #[path = "machine_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "machine_table.rs"]
+mod table;
