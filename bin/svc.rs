@@ -37,6 +37,9 @@ pub fn svc(mut parser: lexopt::Parser) -> Result<u8> {
     if dirs.is_empty() || letters.len() > MOST_LETTERS {
         return Err(cli::usage(USAGE));
     }
+    if dirs.iter().any(String::is_empty) {
+        return Err(Error::usage("invalid service path"));
+    }
     cli::survive_broken_pipes();
     let deadline = watch::deadline(timeout);
     let clients = dirs.iter().map(|dir| Client::open(dir)).collect::<Result<Vec<_>>>()?;
@@ -62,9 +65,19 @@ pub fn svc(mut parser: lexopt::Parser) -> Result<u8> {
         }
     }
     match &mut watch {
-        Some(watch) if verdict == code::OK => watch::conclude(watch.wait(deadline)?),
+        Some(watch) if verdict == code::OK => {
+            if asks_for_a_stop(&letters) && goal.is_some_and(|goal| !goal.up) {
+                watch.settle(&clients, deadline)?;
+            }
+            watch::conclude(watch.wait(deadline)?)
+        }
         _ => Ok(verdict),
     }
+}
+
+/// Whether a service is not wanted up any more after these commands, and stopped.
+fn asks_for_a_stop(letters: &[u8]) -> bool {
+    letters.iter().rfind(|letter| b"uUdDoOQ".contains(letter)).is_some_and(|last| b"dD".contains(last))
 }
 
 fn parse_goal(text: &str) -> Result<Goal> {

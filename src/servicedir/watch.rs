@@ -2,6 +2,10 @@
 //!
 //! The recipe: listen first ([`super::event::Listener`]), read the status then, and only then send commands.
 //! A change in between is in both, and to learn a thing twice does no harm.
+//!
+//! One thing no event tells: that a supervisor has changed its mind. Who asks for a stop of what is down just now
+//! and is about to be started again has to see that in the status ([`Watch::settle`]), or would take the moment
+//! before a start for the end.
 
 use super::client::Client;
 use super::control::Command;
@@ -147,7 +151,34 @@ struct Watched {
     path: String,
     goal: Goal,
     view: View,
+    /// It is down, but only until its supervisor starts it again.
+    restarting: bool,
 }
+
+impl Watched {
+    fn is_reached(&self) -> bool {
+        !self.restarting && self.view.is_reached(self.goal)
+    }
+
+    fn shortfall(&self) -> String {
+        if self.restarting {
+            return "down, and to be started again".to_owned();
+        }
+        self.view.shortfall(self.goal)
+    }
+
+    fn hear(&mut self, event: u8) {
+        // What it does now it tells.
+        self.restarting &= !b"uOx".contains(&event);
+        self.view.hear(event, self.goal);
+    }
+}
+
+/// A changed mind is looked for after this long, then after twice as long each time,
+const FIRST_LOOK: Duration = Duration::from_millis(1);
+
+/// up to this long.
+const LAST_LOOK: Duration = Duration::from_millis(100);
 
 impl Watch {
     /// Begins to listen to `clients`, each with its goal. With `any`, one of them is enough. `finished` says
@@ -162,9 +193,43 @@ impl Watch {
             watch.listeners.push(client.listen()?);
             let status = client.status()?;
             let path = client.path.clone();
-            watch.services.push(Watched { path, goal, view: View::new(&status, goal, finished) });
+            let view = View::new(&status, goal, finished);
+            watch.services.push(Watched { path, goal, view, restarting: false });
         }
         Ok(watch)
+    }
+
+    /// A stop was asked for. Waits until the supervisor of each of `clients` (those of [`Watch::new`], in the same
+    /// order) that is down has taken that in: until its status says that it is not wanted up any more, or until
+    /// it tells of something. The status is read again for that, which it must be at most a few times: to obey
+    /// takes a supervisor no time.
+    pub fn settle(&mut self, clients: &[Client], deadline: Option<Mono>) -> Result<()> {
+        for service in self.services.iter_mut() {
+            service.restarting = service.view.is_reached(service.goal);
+        }
+        let mut pause = FIRST_LOOK;
+        loop {
+            for (service, client) in self.services.iter_mut().zip(clients).filter(|(s, _)| s.restarting) {
+                let status = client.status()?;
+                service.restarting = status.want_up;
+                if !status.want_up {
+                    // It may have been started just before.
+                    service.view = View::new(&status, service.goal, true);
+                }
+            }
+            let now = clock::mono();
+            if self.services.iter().all(|s| !s.restarting) || deadline.is_some_and(|at| at <= now) {
+                return Ok(());
+            }
+            let next = deadline.map_or(now.after(pause), |at| at.min(now.after(pause)));
+            let Watch { listeners, services, .. } = self;
+            event::listen(listeners, Some(next), |n, byte| {
+                services[n].hear(byte);
+                false
+            })
+            .unable("wait for events")?;
+            pause = (pause * 2).min(LAST_LOOK);
+        }
     }
 
     /// Waits until it is as wanted, or until `deadline`.
@@ -173,8 +238,7 @@ impl Watch {
         // Every byte counts: a service that was up for a moment has been up.
         let reached = is_reached(services, *any)
             || event::listen(listeners, deadline, |n, byte| {
-                let Watched { goal, view, .. } = &mut services[n];
-                view.hear(byte, *goal);
+                services[n].hear(byte);
                 is_reached(services, *any)
             })
             .unable("wait for events")?;
@@ -182,14 +246,14 @@ impl Watch {
         if reached {
             return Ok(Verdict::Reached { failures });
         }
-        let waiting = services.iter().filter(|s| !s.view.is_reached(s.goal));
-        let waiting = waiting.map(|s| format!("{} is {}", s.path, s.view.shortfall(s.goal))).collect();
+        let waiting = services.iter().filter(|s| !s.is_reached());
+        let waiting = waiting.map(|s| format!("{} is {}", s.path, s.shortfall())).collect();
         Ok(Verdict::TimedOut { waiting })
     }
 }
 
 fn is_reached(services: &[Watched], any: bool) -> bool {
-    let mut reached = services.iter().map(|s| s.view.is_reached(s.goal));
+    let mut reached = services.iter().map(Watched::is_reached);
     if any { services.is_empty() || reached.any(|r| r) } else { reached.all(|r| r) }
 }
 
