@@ -36,6 +36,9 @@ pub fn svlink(mut parser: lexopt::Parser) -> Result<u8> {
     if name.is_empty() || name.starts_with('.') || name.contains('/') {
         return Err(Error::usage(format!("invalid name {name:?} for a link")));
     }
+    if scandir.is_empty() {
+        return Err(Error::usage("invalid scan directory"));
+    }
     cli::survive_broken_pipes();
     let deadline = options.deadline();
     let scandir = ScanDir::open(scandir)?;

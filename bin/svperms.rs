@@ -49,7 +49,15 @@ pub fn svperms(mut parser: lexopt::Parser) -> Result<u8> {
     show |= access.is_none() && audience.is_none();
     let (mut text, mut verdict) = (String::new(), code::OK);
     for dir in &dirs {
-        let client = Client::open(dir)?;
+        let client = match Client::open(dir) {
+            // To be shown only: one of several things that may be wrong with it.
+            Err(e) if access.is_none() && audience.is_none() => {
+                diag::warn(e);
+                verdict = code::NO;
+                continue;
+            }
+            client => client?,
+        };
         if let Some(access) = access {
             perms::set_access(&client, access)?;
         }

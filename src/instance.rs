@@ -24,11 +24,13 @@ pub struct Instances {
     scandir: ScanDir,
 }
 
+const NO_PATH: &str = "invalid service path";
+
 /// The path of an instance's service directory.
 pub fn path(service: &str, name: &str) -> Result<String> {
     let blank = |c: char| matches!(c, ' ' | '\t' | '\x0c' | '\r' | '\n' | '/');
     if service.is_empty() {
-        return Err(Error::usage("invalid service path"));
+        return Err(Error::usage(NO_PATH));
     }
     if name.is_empty() || name.starts_with('.') || name.contains(blank) {
         return Err(Error::usage(format!("invalid instance name {name:?}")));
@@ -52,6 +54,9 @@ impl Instances {
     /// Of the service directory `service`. Fails if the service does not run: then nothing scans its
     /// instances.
     pub fn open(service: &str) -> Result<Instances> {
+        if service.is_empty() {
+            return Err(Error::usage(NO_PATH));
+        }
         let scandir = ScanDir::open(&format!("{service}/instance"))?;
         scandir.must_be_scanned()?;
         Ok(Instances { path: service.to_owned(), scandir })

@@ -22,6 +22,8 @@ fn main() -> ExitCode {
 }
 
 const SCENARIOS: &[Scenario] = &[
+    // The longest first.
+    ("same_codes", same_codes),
     ("svok", svok),
     ("start_stop", start_stop),
     ("what_run_inherits", what_run_inherits),
@@ -55,6 +57,7 @@ const SCENARIOS: &[Scenario] = &[
     ("lock", lock),
     ("svc_codes", svc_codes),
     ("svc_waits", svc_waits),
+    ("svc_waits_for_an_answer", svc_waits_for_an_answer),
     ("svstat", svstat),
     ("svwait", svwait),
     ("svwait_restart", svwait_restart),
@@ -738,6 +741,154 @@ fn svc_waits(w: &World) {
     w.ok("svc", &["-wr", "-T", "10000", "-r", &a.path]);
     assert_ne!(a.pid(), first);
     assert_eq!(w.code("svc", &["-wD", "-T", "300", &a.path]), 99);
+}
+
+/// A service between two lives is down, and soon up again. A supervisor that has not taken a command in has stopped
+/// nothing: s6's svc says that it is done, ours waits until that is so.
+fn svc_waits_for_an_answer(w: &World) {
+    let a = w.service_at("a", "exit 1");
+    // s6 takes a second for it. Ours tries what it cannot execute after one, two, four seconds.
+    let supervisor = w.supervise(&a);
+    until("it died", || !a.deaths().is_empty());
+    until("it waits", || a.status().is_down() && a.status().wanted());
+    kill(supervisor.pid(), Signal::STOP);
+    until_eq(Some("T".to_owned()), || stat(supervisor.pid(), 3));
+    // It may have been started meanwhile, and there is nobody who could have seen it die.
+    let down = a.status().is_down();
+    let code = w.code("svc", &["-wD", "-T", "500", "-d", "a"]);
+    assert_eq!(code, if down && w.clients == Kit::S6 { 0 } else { 99 });
+    let waiting = w.start("svc", &["-wD", "-T", "20000", "-d", "a"]);
+    kill(supervisor.pid(), Signal::CONT);
+    assert_eq!(waiting.end().code, 0);
+    if w.clients == Kit::Ours {
+        assert!(a.status().is_down() && !a.status().wanted(), "{:?}", a.status());
+    }
+    until("it is not wanted", || a.status().is_down() && !a.status().wanted());
+    w.ok("svc", &["-x", "a"]);
+    assert_eq!(supervisor.end().code, 0);
+}
+
+/// Where the two kits' clients may differ: since a later version of s6, or on purpose.
+#[rustfmt::skip]
+const OTHER_CODES: &[(&str, i32, i32, &str)] = &[
+    // program and arguments, s6 2.11, ours, why
+    ("svok -Z", 1, 100, "no option is the name of a directory"),
+    ("svok a extra", 0, 100, "an argument too many is a mistake"),
+    ("svok b extra", 1, 100, "an argument too many is a mistake"),
+    ("svc dead", 100, 102, "since s6 2.14"),
+    ("svc -c dead", 100, 102, "since s6 2.14"),
+    ("svc -wu -T 2000 -c dead", 99, 102, "since s6 2.14, and at once"),
+    ("svc -wu -T 2000 -c b", 111, 100, "the same with -w and without"),
+    ("svc -wu -T 2000 -c odd", 111, 100, "the same with -w and without"),
+    ("svc -wu -T 2000 -c .", 111, 100, "the same with -w and without"),
+    ("svc -c a b", 0, 100, "several services, since s6 2.14"),
+    ("svc -wuU a", 0, 100, "a goal is one letter"),
+    ("svstat", 100, 1, "of the current directory, here no scan directory"),
+    ("svstat -o up, a", 0, 100, "names of fields, complete since s6 2.13"),
+    ("svstat -o up,up,up,up,up,up,up,up,up,up,up,up,up,up,up,up,up a", 100, 0, "as many as you like"),
+    ("svstat a b", 0, 1, "several services"),
+    ("svwait", 100, 0, "since s6 2.12"),
+    ("svlisten -u @ true", 100, 0, "since s6 2.12"),
+    ("svdt-clear -Z", 111, 100, "no option is the name of a directory"),
+    ("cleanfifodir -Z", 111, 100, "no option is the name of a directory"),
+    ("ftrig-notify -Z a", 111, 100, "no option is the name of a directory"),
+    ("ftrig-notify a/event x y", 0, 100, "an argument too many is a mistake"),
+    ("ftrig-wait -t 2000 a/event x", 1, 99, "since s6 2.15"),
+    ("ftrig-wait -t 2000 b x", 1, 99, "since s6 2.15"),
+    ("permafailon 60 2 1", 0, 100, "there is no program to go on with"),
+    ("permafailon 60 1 ,1 true", 100, 0, "separators may stand at the beginning"),
+    ("svunlink scan a/b", 0, 100, "a name is no path"),
+    ("svunlink nowhere b", 0, 111, "there is no scan directory"),
+    ("mkfifodir -g 4294967295 new", 0, 100, "that is no group"),
+];
+
+/// What clients are asked, a line each; `@` is an empty argument, `DIR` each of several directories, `NUMBER` each
+/// of several things that may or may not be numbers.
+const ASKED: &str = "\
+svok|svok -Z|svok DIR|svok a extra|svok b extra|svc|svc -Z a|svc DIR|svc -c DIR|svc -wu -T 2000 -c DIR|svc -c a b
+svc -wx a|svc -w|svc -T|svc -wuU a|svc -cc a|svc -T NUMBER -wu -c a|svc -s SIGFOO a|svc -wD -T 2000 a|svc -wd -T 2000 a
+svc -wR -T 2000 a|svc -cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc a|svc -- a|svc -wU -T 2000 -c a
+svc -ccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc a
+svstat|svstat -Z a|svstat DIR|svstat -u DIR|svstat -o pid,up a|svstat -o nope a|svstat -o up, a|svstat -n a|svstat a b
+svstat -o up,up,up,up,up,up,up,up,up,up,up,up,up,up,up,up,up a|svstat -uwNrpest a|svstat -ux a
+svwait|svwait -Z a|svwait -t 2000 DIR|svwait -U -t 2000 a|svwait -d -t 2000 DIR|svwait -R -t 2000 a|svwait -t NUMBER a
+svwait -o -t 2000 a DIR|svwait -a -t 2000 a DIR|svwait -D -t 2000 -- a
+svlisten1|svlisten1 -Z a true|svlisten1 -t 2000 DIR true|svlisten1 -D -t 2000 DIR true|svlisten1 -t NUMBER a true
+svlisten1 a|svlisten1 a /nowhere|svlisten1 -r -t 2000 a false
+svlisten|svlisten -Z a @ true|svlisten -t 2000 DIR @ true|svlisten -d -o -t 2000 a b @ true|svlisten -t NUMBER a @ true
+svlisten a true|svlisten a @|svlisten a @ /nowhere|svlisten -u @ true
+svscanctl|svscanctl -Z scan|svscanctl DIR|svscanctl -z DIR|svscanctl -z scan|svscanctl scan
+svdt|svdt -Z a|svdt DIR|svdt -n NUMBER a|svdt -s -S a|svdt-clear|svdt-clear -Z|svdt-clear DIR
+permafailon|permafailon 60|permafailon 60 2|permafailon 60 2 1|permafailon NUMBER 2 1 true|permafailon 60 NUMBER 1 true
+permafailon 60 1 SIGFOO true|permafailon 60 1 5-1 true|permafailon 60 1 256 true|permafailon 60 1 @ true
+permafailon 60 1 1- true|permafailon 60 1 1,2;SIGTERM,5-9 true|permafailon 60 1 ,1 true|permafailon 60 5000 1 true
+svperms|svperms -Z a|svperms DIR|svperms -v DIR|svperms -u DIR|svperms -g none-such a|svperms -g :x a|svperms -g @ a
+svlink|svlink -Z scan b|svlink scan|svlink DIR b|svlink scan b .b|svlink scan file|svlink scan empty|svlink -t NUMBER scan empty
+svlink scan odd|svunlink|svunlink -Z scan b|svunlink scan|svunlink scan nowhere|svunlink scan .a|svunlink -t NUMBER scan nowhere
+svunlink scan a/b|svunlink nowhere b|svunlink empty nowhere
+mkfifodir|mkfifodir -Z new|mkfifodir file|mkfifodir fifo|mkfifodir nowhere/x|mkfifodir -g x new|mkfifodir -g NUMBER new
+mkfifodir -g 4294967295 new|cleanfifodir|cleanfifodir -Z|cleanfifodir DIR|ftrig-notify|ftrig-notify -Z a|ftrig-notify DIR x
+ftrig-notify a/event x y|ftrig-notify a/event|ftrig-notify a/event x|ftrig-wait|ftrig-wait -Z a x|ftrig-wait a
+ftrig-wait -t 2000 a/event x|ftrig-wait -t 2000 a/event (|ftrig-wait -t 2000 b x|ftrig-wait nowhere x|ftrig-wait file x|ftrig-wait -t NUMBER nowhere x
+notifyoncheck|notifyoncheck -Z true|notifyoncheck -n NUMBER true|notifyoncheck -t NUMBER true|notifyoncheck -d true
+notifyoncheck -w NUMBER true|notifyoncheck -s NUMBER true|notifyoncheck -T NUMBER true
+instance-create|instance-create -Z a i|instance-create a|instance-create DIR i|instance-create -t NUMBER empty i
+instance-create a @|instance-create a .i|instance-delete|instance-delete -Z a i|instance-delete a|instance-delete DIR i
+instance-delete a .i|instance-control|instance-control -c DIR i|instance-control -c a .i|instance-control -c a
+instance-status|instance-status DIR i|instance-status a .i|instance-list|instance-list -Z|instance-list DIR";
+
+/// Both kits' clients, asked the same, answer with the same code.
+fn same_codes(w: &World) {
+    if (w.clients, w.daemons) != (Kit::Ours, Kit::Ours) || !Kit::S6.is_installed() {
+        return;
+    }
+    let a = w.service("a", SLEEP);
+    std::os::unix::fs::symlink("scan/a", "a").unwrap();
+    w.service_at("b", SLEEP);
+    let dead = w.service_at("dead", SLEEP);
+    dead.file("down", "");
+    let supervisor = w.supervise(&dead);
+    w.ok("svc", &["-x", "dead"]);
+    assert_eq!(supervisor.end().code, 0);
+    w.at("odd").file("supervise", "");
+    fs::create_dir("empty").unwrap();
+    fs::write("file", "").unwrap();
+    mkfifo("fifo");
+    let _svscan = w.svscan(&[]);
+    a.pid();
+    const DIRS: [&str; 10] = ["a", "a/", "scan/../a", "b", "dead", "odd", "nowhere", "file", "fifo", "."];
+    const NUMBERS: [&str; 10] =
+        ["x", "@", "-1", "5x", "0x5", "-0", "5.0", "1e3", "4294967296", "99999999999999999999"];
+    let mut lines = Vec::new();
+    for line in ASKED.split(['|', '\n']) {
+        let many = [("NUMBER", NUMBERS), ("DIR", DIRS)].into_iter().find(|(word, _)| line.contains(word));
+        match many {
+            Some((word, values)) => lines.extend(values.map(|value| line.replace(word, value))),
+            None => lines.push(line.to_owned()),
+        }
+    }
+    let mut other = Vec::new();
+    // Many wait for their time to be up: so many are asked at once.
+    for lines in lines.chunks(64) {
+        let asked: Vec<_> =
+            lines.iter().map(|line| [Kit::S6, Kit::Ours].map(|kit| ask(w, kit, line))).collect();
+        for (line, answers) in lines.iter().zip(asked) {
+            let [s6, ours] = answers.map(|running| running.end().code);
+            let expected = OTHER_CODES.iter().find(|(known, ..)| known == line);
+            if expected.map_or(s6 != ours, |(_, theirs, own, _)| (s6, ours) != (*theirs, *own)) {
+                other.push(format!("{line}: s6 {s6}, ours {ours}, expected {expected:?}"));
+            }
+        }
+    }
+    assert!(other.is_empty(), "{other:#?}");
+}
+
+/// Starts what a line says.
+fn ask(w: &World, kit: Kit, line: &str) -> support::Running {
+    let (program, rest) = line.split_once(' ').unwrap_or((line, ""));
+    let args = rest.split(' ').filter(|word| !word.is_empty());
+    let args: Vec<&str> = args.map(|word| if word == "@" { "" } else { word }).collect();
+    w.start_with(kit, program, &args)
 }
 
 fn svstat(w: &World) {

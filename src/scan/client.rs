@@ -5,8 +5,10 @@
 use super::run::DIR;
 use crate::diag::{Error, Result, Unable, code};
 use crate::servicedir::client::{control, is_locked};
-use rustix::fs::CWD;
+use rustix::fs::{Access, AtFlags, CWD, accessat};
 use std::os::fd::OwnedFd;
+
+const LOCK: &str = ".s6-svscan/lock";
 
 /// A scan directory that a client looks at.
 pub struct ScanDir {
@@ -29,15 +31,20 @@ impl ScanDir {
 
     /// Whether a scanner is at work on it.
     pub fn is_scanned(&self) -> Result<bool> {
-        is_locked(&self.dir, ".s6-svscan/lock").unable(format_args!("check {}/{DIR}/lock", self.path))
+        is_locked(&self.dir, LOCK).unable(format_args!("check {}/{LOCK}", self.path))
     }
 
-    /// Fails if no scanner is at work on it.
+    /// Fails if no scanner is at work on it. One on which none ever was is no scan directory, and a system error,
+    /// as in s6.
     pub fn must_be_scanned(&self) -> Result<()> {
-        match self.is_scanned()? {
-            true => Ok(()),
-            false => Err(Error::new(code::NO, format!("svscan is not running on {}", self.path))),
+        if self.is_scanned()? {
+            return Ok(());
         }
+        let (code, never) = match accessat(&self.dir, LOCK, Access::EXISTS, AtFlags::empty()) {
+            Ok(()) => (code::NO, ""),
+            Err(_) => (code::SYSTEM, ", and never was"),
+        };
+        Err(Error::new(code, format!("svscan is not running on {}{never}", self.path)))
     }
 
     /// Sends commands to its scanner, all in one write.

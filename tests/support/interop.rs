@@ -2,7 +2,7 @@
 //! and one for the supervisors.
 
 use super::runner::{self, Scenario as Case};
-use super::{Programs, Ran};
+use super::{Programs, Ran, Running};
 use std::ops::Deref;
 use std::path::Path;
 use std::process::ExitCode;
@@ -57,7 +57,12 @@ impl World {
 
     /// Runs a program of one kit to its end.
     pub fn run_of(&self, kit: Kit, program: &str, args: &[&str]) -> Ran {
-        self.start_of(&kit.programs(), program, args).end()
+        self.start_with(kit, program, args).end()
+    }
+
+    /// Starts a program of one kit.
+    pub fn start_with(&self, kit: Kit, program: &str, args: &[&str]) -> Running {
+        self.start_of(&kit.programs(), program, args)
     }
 }
 
