@@ -531,7 +531,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     /// Whatever happens in whatever order: never two processes, never one without need, never one too early;
     /// status and tally say what is; no command is lost, none is obeyed twice; events alternate as clients
