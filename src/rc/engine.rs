@@ -7,6 +7,7 @@
 use super::graph::{Graph, Index};
 use super::live::Live;
 use super::plan::{Fate, Plan};
+use super::timing::{self, Outcome as Noted, Timing, Timings};
 use crate::diag::{Error, Result, Unable};
 use crate::ordered::sorted;
 use crate::process::{Signal, WaitStatus};
@@ -50,6 +51,19 @@ impl End {
             End::Overtaken => "somebody wanted the opposite meanwhile".to_owned(),
             End::Unknown => "it is not supervised".to_owned(),
             End::Interrupted => "interrupted".to_owned(),
+        }
+    }
+}
+
+impl From<End> for Noted {
+    fn from(end: End) -> Noted {
+        match end {
+            End::Done => Noted::Done,
+            End::Failed(_) => Noted::Failed,
+            End::TimedOut => Noted::TimedOut,
+            End::Overtaken => Noted::Overtaken,
+            End::Unknown => Noted::Unknown,
+            End::Interrupted => Noted::Interrupted,
         }
     }
 }
@@ -122,6 +136,8 @@ impl Report {
 
 /// A step that is being made.
 struct Step {
+    /// Nothing stood in its way any longer.
+    free: Mono,
     began: Mono,
     /// For longruns; the supervisor itself limits oneshots.
     limit: Option<Mono>,
@@ -212,18 +228,30 @@ impl<'a> Engine<'a> {
             timed_out: false,
             interrupted: false,
         };
-        let mut waiting: Vec<Index> = Vec::new();
+        let asked = clock::mono();
+        let mut timings = Timings::new();
+        let note = |index: Index, step: &Step, end: End| {
+            let times = [step.free, step.began, clock::mono()].map(Some);
+            let [free, started, ended] = times;
+            let key = (up, graph.name(index).to_owned());
+            (key, Timing { asked, free, started, ended, outcome: end.into() })
+        };
+        let mut waiting: Vec<(Index, Mono)> = Vec::new();
+        let free = |list: Vec<Index>| {
+            let now = clock::mono();
+            list.into_iter().map(move |index| (index, now))
+        };
         loop {
-            waiting.extend(plan.take_ready());
+            waiting.extend(free(plan.take_ready()));
             while !waiting.is_empty() && self.steps.len() < options.jobs.unwrap_or(usize::MAX) {
-                let index = waiting.remove(0);
+                let (index, since) = waiting.remove(0);
                 if graph.services[index].hidden {
                     plan.done(graph, index, &self.now, keep);
-                    waiting.extend(plan.take_ready());
+                    waiting.extend(free(plan.take_ready()));
                     continue;
                 }
                 progress.begins(graph.name(index), up);
-                self.begin(index, up, options.deadline)?;
+                self.begin(index, up, since, options.deadline)?;
             }
             if plan.is_over() && waiting.is_empty() {
                 break;
@@ -231,6 +259,7 @@ impl<'a> Engine<'a> {
             let limit = self.steps.values().filter_map(|s| s.limit).chain(options.deadline).min();
             let mut settle = |engine: &mut Engine<'_>, index: Index, end: End| {
                 let Some(step) = engine.steps.remove(&index) else { return };
+                timings.extend([note(index, &step, end)]);
                 progress.ends(graph.name(index), up, end, clock::mono().since(step.began));
                 if end == End::Done {
                     engine.now[index] = if up { Standing::Up } else { Standing::Down };
@@ -271,19 +300,27 @@ impl<'a> Engine<'a> {
             plan.abandon();
             let end = if report.timed_out { End::TimedOut } else { End::Interrupted };
             for (index, step) in std::mem::take(&mut self.steps) {
+                timings.extend([note(index, &step, end)]);
                 self.give_up(index, up)?;
                 progress.is_cut_short(graph.name(index), up, end, clock::mono().since(step.began));
                 report.under_way.push(index);
             }
         }
         let shown = |index: &Index| !graph.services[*index].hidden;
+        let waiting = waiting.into_iter().map(|(index, _)| index);
         report.skipped = sorted(plan.with(Fate::Skipped).chain(waiting).filter(shown).collect());
+        for index in &report.skipped {
+            let never = Timing { asked, free: None, started: None, ended: None, outcome: Noted::Skipped };
+            timings.insert((up, graph.name(*index).to_owned()), never);
+        }
+        // A change is as good without.
+        let _ = timing::note(&self.live.path, timings);
         report.kept = plan.with(Fate::Kept).collect();
         Ok(report)
     }
 
     /// Asks for a step.
-    fn begin(&mut self, index: Index, up: bool, deadline: Option<Mono>) -> Result<()> {
+    fn begin(&mut self, index: Index, up: bool, free: Mono, deadline: Option<Mono>) -> Result<()> {
         let service = &self.live.graph.services[index];
         let millis = if up { service.timeout_up } else { service.timeout_down };
         let own = (millis > 0).then(|| Duration::from_millis(millis.into()));
@@ -292,7 +329,7 @@ impl<'a> Engine<'a> {
         let limit = [own, rest].into_iter().flatten().min();
         let request = self.request(index, up, limit);
         let limit = own.filter(|_| service.longrun).map(|limit| began.after(limit));
-        self.steps.insert(index, Step { began, limit });
+        self.steps.insert(index, Step { free, began, limit });
         match self.send(&request) {
             Ok(()) => Ok(()),
             // Its death is noticed, and the step asked for again, when we listen next.

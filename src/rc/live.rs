@@ -8,6 +8,7 @@
 //! | `scandir` | link to the scan directory |
 //! | `prefix` | what goes before the names in the scan directory |
 //! | `lock` | held by whoever changes something |
+//! | `timing` | when each service was asked for, started and ready ([`super::timing`]) |
 //! | `servicedirs/NAME` | service directory of a longrun, and its working directory; `/run/service/NAME` links to it |
 //! | `oneshots/NAME` | `up` and `down` of a oneshot, each word ended by NUL |
 //!

@@ -6,6 +6,7 @@
 //! - [`plan`]: which step is next; pure.
 //! - [`live`]: the live directory, where supervision finds what was defined.
 //! - [`engine`]: carries a plan out, talking to the supervisor.
+//! - [`timing`]: when each service was asked for, started and ready.
 //! - [`draw`], [`show`]: the graph, and what is up, for people.
 
 pub mod draw;
@@ -16,3 +17,4 @@ pub mod plan;
 pub mod scripts;
 pub mod show;
 pub mod source;
+pub mod timing;
