@@ -7,7 +7,7 @@ use crate::ordered::{set, sorted};
 use crate::process::{End as How, Signal};
 use crate::rc::engine::{End, Engine, Options, Progress, Report};
 use crate::rc::graph::{Graph, Index};
-use crate::rc::live::{self, Busy, Live};
+use crate::rc::live::{self, Busy, Live, Origin};
 use crate::rc::source::{self, Findings};
 use crate::report::{count, took};
 use crate::servicedir::{self, status::Status};
@@ -145,7 +145,10 @@ impl Boot {
             diag::say(Level::Fatal, format_args!("{errors} in the service definitions: nothing is started"));
             return Ok(None);
         }
-        live::create(place::LIVE, place::SCANDIR, "", &definitions, graph).map(Some)
+        let live = live::create(place::LIVE, place::SCANDIR, "", &definitions, graph)?;
+        let top = self.sources.is_empty().then(|| overlay::TOP.to_owned());
+        live.note_origin(&Origin { top, sources: self.sources.clone(), compiled: None })?;
+        Ok(Some(live))
     }
 
     /// Takes everything down, essential or not.
@@ -269,7 +272,11 @@ impl Progress for Told<'_> {
                 Level::Info,
                 format_args!("service {name} successfully {started} ({time})"),
             ),
-            End::Done => {}
+            End::Unmet if self.verbosity >= 2 => {
+                let text = format!("service {name}: skipped: {}", end.reason());
+                diag::say_as(SPEAKER, Level::Info, text);
+            }
+            End::Done | End::Unmet => {}
             end if self.verbosity >= 1 => {
                 let who = if end == End::TimedOut && !up { self.culprit(name) } else { String::new() };
                 diag::say_as(

@@ -3,22 +3,28 @@
 //! The engine decides nothing twice and remembers nothing: what is up and what is down is asked of the
 //! supervisor when a change begins. So an `rc` that is killed leaves steps that go on to their end, and the
 //! next one starts from what is.
+//!
+//! # Ahead of time
+//!
+//! The supervisor is told of all steps when the change begins, each with the steps that it waits for, and makes
+//! each the moment the last of those is settled; the engine hears of it afterwards. Its own plan says the same,
+//! so it knows what is under way. Steps with a condition, what comes behind them, and all of them where only so
+//! many may be made at once, are asked for when it is their turn.
 
 use super::graph::{Graph, Index};
+use super::line::{Heard, Line};
 use super::live::Live;
 use super::plan::{Fate, Plan};
 use super::timing::{self, Outcome as Noted, Timing, Timings};
 use crate::diag::{Error, Result, Unable};
-use crate::ordered::sorted;
-use crate::process::{Signal, WaitStatus};
+use crate::process::WaitStatus;
+use crate::servicedir::client;
 use crate::supervise::oneshot::Script;
-use crate::supervise::wire::{Outcome, Reply, Request, SOCKET, Standing, batches};
+use crate::supervise::wire::{Outcome, Reply, Request, SOFT, Settled, Standing, batches};
 use crate::sys::signal::SignalFd;
-use crate::sys::{Errno, clock, socket};
+use crate::sys::{Errno, clock};
 use crate::time::Mono;
-use rustix::event::{PollFd, PollFlags, poll};
-use std::collections::{BTreeMap, BTreeSet};
-use std::os::fd::{AsFd, OwnedFd};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 /// How long a supervisor that died may take to come back.
@@ -39,6 +45,8 @@ pub enum End {
     Unknown,
     /// A signal ended the change while it was being made.
     Interrupted,
+    /// Its condition is not so: it is left as it is, and others go on.
+    Unmet,
 }
 
 impl End {
@@ -51,6 +59,7 @@ impl End {
             End::Overtaken => "somebody wanted the opposite meanwhile".to_owned(),
             End::Unknown => "it is not supervised".to_owned(),
             End::Interrupted => "interrupted".to_owned(),
+            End::Unmet => "its condition is not met".to_owned(),
         }
     }
 }
@@ -64,6 +73,7 @@ impl From<End> for Noted {
             End::Overtaken => Noted::Overtaken,
             End::Unknown => Noted::Unknown,
             End::Interrupted => Noted::Interrupted,
+            End::Unmet => Noted::Skipped,
         }
     }
 }
@@ -90,7 +100,7 @@ pub struct Options {
 }
 
 /// How a change ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     /// Steps that failed.
     pub failed: Vec<(Index, End)>,
@@ -99,8 +109,12 @@ pub struct Report {
     pub under_way: Vec<Index>,
     /// Services whose step was not made: because of a failure, or because the change was cut short.
     pub skipped: Vec<Index>,
+    /// For each of them: whose failure it was; itself where the change was cut short.
+    pub causes: Vec<Index>,
     /// Essential services that were left up.
     pub kept: Vec<Index>,
+    /// Services whose condition is not met.
+    pub unmet: Vec<Index>,
     /// Its time was up before all was done.
     pub timed_out: bool,
     /// A signal ended it.
@@ -134,30 +148,57 @@ impl Report {
     }
 }
 
+/// Which part of a step is being made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    /// Its condition is asked.
+    Condition,
+    /// The step itself.
+    Main,
+    /// The service is reloaded.
+    Reload,
+}
+
 /// A step that is being made.
+#[derive(Clone, Copy, Debug)]
 struct Step {
     /// Nothing stood in its way any longer.
     free: Mono,
     began: Mono,
+    part: Part,
     /// For longruns; the supervisor itself limits oneshots.
     limit: Option<Mono>,
 }
 
+/// The tag of a request of which no answer is awaited.
+const NOBODY: u32 = SOFT - 1;
+
+/// Bits of a tag that say which step: enough for a million services. The rest says of which change.
+const ROUND_SHIFT: u32 = 21;
+
+/// What is asked with more steps before it than this is asked when it is its turn: a message has its limits.
+const MOST_BEFORE: usize = 500;
+
 /// A connection to the supervisor of a live directory.
 pub struct Engine<'a> {
     live: &'a Live,
-    socket: OwnedFd,
+    line: Line,
     now: Vec<Standing>,
     steps: BTreeMap<Index, Step>,
+    /// Steps that were asked for ahead of time and are not known to be under way.
+    ahead: BTreeSet<Index>,
     /// The direction of the present change.
     up: bool,
+    /// Which change it is of this engine's.
+    round: u32,
 }
 
 impl<'a> Engine<'a> {
     /// Connects, and asks what is up.
     pub fn new(live: &'a Live) -> Result<Engine<'a>> {
-        let socket = connect(&live.scandir)?;
-        let mut engine = Engine { live, socket, now: Vec::new(), steps: BTreeMap::new(), up: true };
+        let line = Line::open(&live.scandir)?;
+        let (steps, ahead) = (BTreeMap::new(), BTreeSet::new());
+        let mut engine = Engine { live, line, now: Vec::new(), steps, ahead, up: true, round: 0 };
         engine.refresh()?;
         Ok(engine)
     }
@@ -169,10 +210,7 @@ impl<'a> Engine<'a> {
 
     /// Tells the supervisor of service directories that were just linked; it need not wait for a scan.
     pub fn add(&mut self, names: Vec<String>) -> Result<()> {
-        for request in batches(names, Request::Add) {
-            self.send(&request)?;
-        }
-        Ok(())
+        batches(names, Request::Add).iter().try_for_each(|request| self.send(request))
     }
 
     /// Everything is about to be taken down: what dies meanwhile is not started again.
@@ -181,19 +219,21 @@ impl<'a> Engine<'a> {
     }
 
     /// Sends a request, to the supervisor's successor if it has died.
-    fn send(&mut self, request: &Request) -> Result<()> {
-        if send(&self.socket, request).is_ok() {
+    pub fn send(&mut self, request: &Request) -> Result<()> {
+        if self.line.put(request).and_then(|()| self.line.flush()).is_ok() {
             return Ok(());
         }
         self.reconnect()?;
-        send(&self.socket, request).unable("talk to the supervisor")
+        self.line.put(request).and_then(|()| self.line.flush()).unable("talk to the supervisor")
     }
 
-    /// Asks anew what is up. When it returns, all that was sent before has been dealt with.
-    pub fn refresh(&mut self) -> Result<()> {
+    /// Asks anew what is up. When it returns, all that was sent before has been dealt with. Answers that come
+    /// before this one are returned.
+    pub fn refresh(&mut self) -> Result<Vec<Settled>> {
+        let mut settled = Vec::new();
         let by_name = loop {
             self.send(&Request::States)?;
-            match hear_states(&self.socket) {
+            match hear_states(&mut self.line, &mut settled) {
                 Ok(by_name) => break by_name,
                 Err(_) => self.reconnect()?,
             }
@@ -204,7 +244,27 @@ impl<'a> Engine<'a> {
             by_name.get(&name).copied().unwrap_or(Standing::Down)
         };
         self.now = (0..self.live.graph.services.len()).map(state).collect();
-        Ok(())
+        Ok(settled)
+    }
+
+    /// Returns when all that was asked before has been dealt with and written down.
+    fn settle_down(&mut self) -> Result<()> {
+        loop {
+            self.send(&Request::Sync)?;
+            match hear_states(&mut self.line, &mut Vec::new()) {
+                Ok(_) => return Ok(()),
+                Err(_) => self.reconnect()?,
+            }
+        }
+    }
+
+    /// What a change would do, in an order in which it may do it.
+    pub fn rehearse(&self, selection: &BTreeSet<Index>, up: bool, even_essential: bool) -> Vec<Index> {
+        let graph = &self.live.graph;
+        let keep = |index: Index| !even_essential && graph.services[index].essential;
+        let mut order = Plan::new(graph, selection, up, &self.now, keep).rehearse(graph);
+        order.retain(|index| !graph.services[*index].hidden);
+        order
     }
 
     /// Brings `selection` up with what it needs, or takes it down with what needs it.
@@ -216,129 +276,121 @@ impl<'a> Engine<'a> {
         signals: Option<&SignalFd>,
         progress: &mut dyn Progress,
     ) -> Result<Report> {
-        self.up = up;
+        (self.up, self.round) = (up, self.round + 1);
         let graph = &self.live.graph;
         let keep = |index: Index| !options.even_essential && graph.services[index].essential;
-        let mut plan = Plan::new(graph, selection, up, &self.now, keep);
-        let mut report = Report {
-            failed: Vec::new(),
-            under_way: Vec::new(),
-            skipped: Vec::new(),
-            kept: Vec::new(),
-            timed_out: false,
-            interrupted: false,
+        let plan = Plan::new(graph, selection, up, &self.now, keep);
+        let mut change = Change {
+            graph,
+            engine: self,
+            plan,
+            options,
+            asked: clock::mono(),
+            waiting: VecDeque::new(),
+            timings: Timings::new(),
+            limits: BTreeSet::new(),
+            report: Report::default(),
+            progress,
         };
-        let asked = clock::mono();
-        let mut timings = Timings::new();
-        let note = |index: Index, step: &Step, end: End| {
-            let times = [step.free, step.began, clock::mono()].map(Some);
-            let [free, started, ended] = times;
-            let key = (up, graph.name(index).to_owned());
-            (key, Timing { asked, free, started, ended, outcome: end.into() })
-        };
-        let mut waiting: Vec<(Index, Mono)> = Vec::new();
-        let free = |list: Vec<Index>| {
-            let now = clock::mono();
-            list.into_iter().map(move |index| (index, now))
-        };
-        loop {
-            waiting.extend(free(plan.take_ready()));
-            while !waiting.is_empty() && self.steps.len() < options.jobs.unwrap_or(usize::MAX) {
-                let (index, since) = waiting.remove(0);
-                if graph.services[index].hidden {
-                    plan.done(graph, index, &self.now, keep);
-                    waiting.extend(free(plan.take_ready()));
-                    continue;
-                }
-                progress.begins(graph.name(index), up);
-                self.begin(index, up, since, options.deadline)?;
+        change.make(signals)?;
+        Ok(change.conclude())
+    }
+
+    /// Reloads services, all at once: longruns by their signal, oneshots by their script `reload`, if they have
+    /// one. Dependencies have no say in it.
+    pub fn reload(
+        &mut self,
+        selection: &BTreeSet<Index>,
+        options: Options,
+        signals: Option<&SignalFd>,
+        progress: &mut dyn Progress,
+    ) -> Result<Report> {
+        self.round += 1;
+        let graph = &self.live.graph;
+        let mut report = Report::default();
+        let now = clock::mono();
+        for index in selection.iter().copied().filter(|i| !graph.services[*i].hidden) {
+            let service = &graph.services[index];
+            progress.begins(&service.name, true);
+            if service.longrun {
+                let dir = format!("{}/servicedirs/{}", self.live.path, service.name);
+                let told = crate::servicedir::open(rustix::fs::CWD, &*dir)
+                    .is_ok_and(|dir| client::control(dir, client::DIR, b"l").is_ok());
+                let end = if told { End::Done } else { End::Unknown };
+                report.failed.extend(Some((index, end)).filter(|_| !told));
+                progress.ends(&service.name, true, end, Duration::ZERO);
+            } else if service.reload {
+                self.steps.insert(index, Step { free: now, began: now, part: Part::Reload, limit: None });
+                self.ask(index)?;
+            } else {
+                progress.ends(&service.name, true, End::Done, Duration::ZERO);
             }
-            if plan.is_over() && waiting.is_empty() {
-                break;
-            }
-            let limit = self.steps.values().filter_map(|s| s.limit).chain(options.deadline).min();
-            let mut settle = |engine: &mut Engine<'_>, index: Index, end: End| {
-                let Some(step) = engine.steps.remove(&index) else { return };
-                timings.extend([note(index, &step, end)]);
-                progress.ends(graph.name(index), up, end, clock::mono().since(step.began));
-                if end == End::Done {
-                    engine.now[index] = if up { Standing::Up } else { Standing::Down };
-                    plan.done(graph, index, &engine.now, keep);
-                } else {
-                    report.failed.push((index, end));
-                    plan.failed(graph, index, &engine.now, keep);
+        }
+        while !self.steps.is_empty() {
+            match self.wait(options.deadline, signals)? {
+                Some(Heard::Reply(Reply::Settled(settled))) => {
+                    let Some((index, step)) = self.step_of(&settled) else { continue };
+                    self.steps.remove(&index);
+                    let end = End::of(&settled);
+                    progress.ends(graph.name(index), true, end, clock::mono().since(step.began));
+                    report.failed.extend(Some((index, end)).filter(|_| end != End::Done));
                 }
-            };
-            match self.wait(limit, signals)? {
-                // The supervisor had this step's share of our time as its limit, and was first to see it end.
-                Heard::Settled(_, End::TimedOut) if is_over(options.deadline) => {
-                    report.timed_out = true;
-                    break;
-                }
-                Heard::Settled(index, end) => settle(self, index, end),
-                Heard::Deadline => {
-                    let now = clock::mono();
-                    if is_over(options.deadline) {
-                        report.timed_out = true;
-                        break;
-                    }
-                    let late = |s: &&Index| self.steps[*s].limit.is_some_and(|at| at <= now);
-                    let late: Vec<Index> = self.steps.keys().filter(late).copied().collect();
-                    for index in late {
-                        self.give_up(index, up)?;
-                        settle(self, index, End::TimedOut);
+                Some(Heard::Reply(_)) | None => {}
+                Some(why) => {
+                    report.timed_out = why == Heard::Deadline;
+                    report.interrupted = why == Heard::Signal;
+                    for index in std::mem::take(&mut self.steps).into_keys() {
+                        self.send(&Request::Cancel(self.live.reload(index)))?;
+                        report.under_way.push(index);
                     }
                 }
-                Heard::Signal => {
-                    report.interrupted = true;
-                    break;
-                }
-                Heard::Nothing => {}
             }
         }
-        if report.timed_out || report.interrupted {
-            plan.abandon();
-            let end = if report.timed_out { End::TimedOut } else { End::Interrupted };
-            for (index, step) in std::mem::take(&mut self.steps) {
-                timings.extend([note(index, &step, end)]);
-                self.give_up(index, up)?;
-                progress.is_cut_short(graph.name(index), up, end, clock::mono().since(step.began));
-                report.under_way.push(index);
-            }
-        }
-        let shown = |index: &Index| !graph.services[*index].hidden;
-        let waiting = waiting.into_iter().map(|(index, _)| index);
-        report.skipped = sorted(plan.with(Fate::Skipped).chain(waiting).filter(shown).collect());
-        for index in &report.skipped {
-            let never = Timing { asked, free: None, started: None, ended: None, outcome: Noted::Skipped };
-            timings.insert((up, graph.name(*index).to_owned()), never);
-        }
-        // A change is as good without.
-        let _ = timing::note(&self.live.path, timings);
-        report.kept = plan.with(Fate::Kept).collect();
         Ok(report)
     }
 
-    /// Asks for a step.
-    fn begin(&mut self, index: Index, up: bool, free: Mono, deadline: Option<Mono>) -> Result<()> {
-        let service = &self.live.graph.services[index];
-        let millis = if up { service.timeout_up } else { service.timeout_down };
-        let own = (millis > 0).then(|| Duration::from_millis(millis.into()));
-        let began = clock::mono();
-        let rest = deadline.map(|at| at.since(began).max(Duration::from_millis(1)));
-        let limit = [own, rest].into_iter().flatten().min();
-        let request = self.request(index, up, limit);
-        let limit = own.filter(|_| service.longrun).map(|limit| began.after(limit));
-        self.steps.insert(index, Step { free, began, limit });
-        match self.send(&request) {
+    /// What the answer to a request is known by. An answer to an earlier change's request is not mistaken for
+    /// one to this change's.
+    fn tag(&self, index: Index, part: Part) -> u32 {
+        let round = self.round % (1 << (31 - ROUND_SHIFT));
+        (round << ROUND_SHIFT) | (index as u32 * 2) | u32::from(part == Part::Condition)
+    }
+
+    /// The step that an answer is to, if it is being made.
+    fn step_of(&self, settled: &Settled) -> Option<(Index, Step)> {
+        let index = (settled.tag % (1 << ROUND_SHIFT) / 2) as Index;
+        let step = self.steps.get(&index).filter(|step| self.tag(index, step.part) == settled.tag)?;
+        Some((index, *step))
+    }
+
+    /// Asks for the part of a step that is next.
+    fn ask(&mut self, index: Index) -> Result<()> {
+        match self.put_step(index) {
             Ok(()) => Ok(()),
-            // Its death is noticed, and the step asked for again, when we listen next.
             Err(_) => self.reconnect(),
         }
     }
 
-    fn request(&self, index: Index, up: bool, limit: Option<Duration>) -> Request {
-        let tag = index as u32;
+    fn put_step(&mut self, index: Index) -> std::result::Result<(), Errno> {
+        let step = self.steps[&index];
+        let limit = step.limit.map(|at| at.since(clock::mono()).max(Duration::from_millis(1)));
+        let tag = self.tag(index, step.part);
+        let again = |line: &mut Line, path: String| {
+            // It may have been so the last time: it is to run once more.
+            line.put(&Request::Ask { tag: NOBODY, script: Script::Down, limit: None, path: path.clone() })?;
+            line.put(&Request::Ask { tag, script: Script::Up, limit, path })
+        };
+        match step.part {
+            Part::Condition => again(&mut self.line, self.live.condition(index)),
+            Part::Reload => again(&mut self.line, self.live.reload(index)),
+            Part::Main => {
+                let request = self.request(index, self.up, tag, limit);
+                self.line.put(&request)
+            }
+        }
+    }
+
+    fn request(&self, index: Index, up: bool, tag: u32, limit: Option<Duration>) -> Request {
         if self.live.graph.services[index].longrun {
             return Request::Bring { tag, up, name: self.live.entry(index) };
         }
@@ -347,49 +399,47 @@ impl<'a> Engine<'a> {
     }
 
     /// Nobody waits for this step any longer: undo it as far as that can be done.
-    fn give_up(&mut self, index: Index, up: bool) -> Result<()> {
-        let request = match self.live.graph.services[index].longrun {
-            false => Request::Cancel(self.live.oneshot(index)),
-            true if up => Request::Bring { tag: u32::MAX, up: false, name: self.live.entry(index) },
-            true => return Ok(()),
+    fn give_up(&mut self, index: Index, part: Part) -> Result<()> {
+        let request = match (part, self.live.graph.services[index].longrun) {
+            (Part::Condition, _) => Request::Cancel(self.live.condition(index)),
+            (_, false) => Request::Cancel(self.live.oneshot(index)),
+            (_, true) if self.up => self.request(index, false, NOBODY, None),
+            (_, true) => return Ok(()),
         };
-        self.send(&request)
-    }
-
-    fn wait(&mut self, limit: Option<Mono>, signals: Option<&SignalFd>) -> Result<Heard> {
-        match listen(&self.socket, limit, signals) {
-            Ok(Some(Reply::Settled(settled))) => {
-                let index = settled.tag as Index;
-                let end = match settled.outcome {
-                    Outcome::Done => End::Done,
-                    Outcome::Failed => End::Failed(settled.wait),
-                    Outcome::TimedOut => End::TimedOut,
-                    Outcome::Overtaken => End::Overtaken,
-                    Outcome::Unknown => End::Unknown,
-                };
-                Ok(Heard::Settled(index, end))
-            }
-            Ok(_) => Ok(Heard::Nothing),
-            Err(Errno::TIMEDOUT) => Ok(Heard::Deadline),
-            Err(Errno::INTR) => Ok(Heard::Signal),
-            Err(_) => self.reconnect().map(|()| Heard::Nothing),
+        match self.line.put(&request) {
+            Ok(()) => Ok(()),
+            Err(_) => self.send(&request),
         }
     }
 
-    /// The supervisor died. Its successor has taken everything over; what we asked for we ask again.
+    /// How long a step may take by its own rule.
+    fn own_limit(&self, index: Index) -> Option<Duration> {
+        let service = &self.live.graph.services[index];
+        let millis = if self.up { service.timeout_up } else { service.timeout_down };
+        (millis > 0).then(|| Duration::from_millis(millis.into()))
+    }
+
+    /// Waits for what comes next. None: the supervisor had to be asked anew.
+    fn wait(&mut self, limit: Option<Mono>, signals: Option<&SignalFd>) -> Result<Option<Heard>> {
+        match self.line.wait(limit, signals) {
+            Ok(heard) => Ok(Some(heard)),
+            Err(_) => self.reconnect().map(|()| None),
+        }
+    }
+
+    /// The supervisor died. Its successor has taken everything over; what we asked for we ask again. What was
+    /// to follow is asked for when it is its turn.
     fn reconnect(&mut self) -> Result<()> {
         let give_up = clock::mono().after(COME_BACK);
+        self.ahead.clear();
         loop {
             std::thread::sleep(Duration::from_millis(5));
-            match connect(&self.live.scandir) {
-                Ok(socket) => {
-                    self.socket = socket;
+            match Line::open(&self.live.scandir) {
+                Ok(line) => {
+                    self.line = line;
                     let steps: Vec<Index> = self.steps.keys().copied().collect();
-                    let sent = steps.into_iter().try_for_each(|index| {
-                        let limit = self.steps[&index].limit.map(|at| at.since(clock::mono()));
-                        send(&self.socket, &self.request(index, self.up, limit))
-                    });
-                    if sent.is_ok() {
+                    let sent = steps.into_iter().try_for_each(|index| self.put_step(index));
+                    if sent.and_then(|()| self.line.flush()).is_ok() {
                         return Ok(());
                     }
                 }
@@ -400,102 +450,334 @@ impl<'a> Engine<'a> {
     }
 }
 
-fn is_over(deadline: Option<Mono>) -> bool {
-    deadline.is_some_and(|at| at <= clock::mono())
-}
-
-/// What waiting brought.
-enum Heard {
-    Settled(Index, End),
-    Deadline,
-    Signal,
-    Nothing,
-}
-
-fn hear_states(socket: &OwnedFd) -> std::result::Result<BTreeMap<String, Standing>, Errno> {
-    let mut by_name = BTreeMap::new();
-    loop {
-        match receive(socket, None)? {
-            Some(Reply::States(list)) => by_name.extend(list),
-            Some(Reply::StatesEnd) => return Ok(by_name),
-            Some(Reply::Settled(_) | Reply::Pruned) | None => {}
+impl End {
+    fn of(settled: &Settled) -> End {
+        match settled.outcome {
+            Outcome::Done => End::Done,
+            Outcome::Failed => End::Failed(settled.wait),
+            Outcome::TimedOut => End::TimedOut,
+            Outcome::Overtaken => End::Overtaken,
+            Outcome::Unknown => End::Unknown,
         }
     }
 }
 
-fn connect(scandir: &str) -> Result<OwnedFd> {
-    let path = format!("{scandir}/{SOCKET}");
-    socket::connect(&path)
-        .or_else(|e| match e {
-            Errno::NAMETOOLONG | Errno::INVAL => {
-                use std::os::fd::AsRawFd;
-                let dir = crate::servicedir::open(rustix::fs::CWD, scandir)?;
-                socket::connect(&format!("/proc/self/fd/{}/{SOCKET}", dir.as_raw_fd()))
+/// A change that is being made.
+struct Change<'c, 'a> {
+    graph: &'c Graph,
+    engine: &'c mut Engine<'a>,
+    plan: Plan,
+    options: Options,
+    asked: Mono,
+    /// Steps that could be made if so many were not being made, and since when.
+    waiting: VecDeque<(Index, Mono)>,
+    timings: Timings,
+    /// When the time of a longrun's step is up.
+    limits: BTreeSet<(Mono, Index)>,
+    report: Report,
+    progress: &'c mut dyn Progress,
+}
+
+impl Change<'_, '_> {
+    fn make(&mut self, signals: Option<&SignalFd>) -> Result<()> {
+        self.engine.ahead.clear();
+        // If it does not get there, that is noticed with the first step.
+        let _ = self.engine.line.put(&Request::BeginChange);
+        self.begin_free()?;
+        self.ask_ahead()?;
+        while !(self.plan.is_over() && self.waiting.is_empty()) {
+            let own = self.limits.first().map(|(at, _)| *at);
+            let limit = own.into_iter().chain(self.options.deadline).min();
+            match self.engine.wait(limit, signals)? {
+                Some(Heard::Reply(Reply::Settled(settled))) => self.hear(&settled)?,
+                Some(Heard::Reply(_)) => {}
+                Some(Heard::Deadline) => self.be_late()?,
+                Some(Heard::Signal) => self.report.interrupted = true,
+                // Asked anew, a step that was to follow by itself does not.
+                None => {}
             }
-            e => Err(e),
-        })
-        .unable(format_args!("connect to {path} (is svscan running there?)"))
+            if self.report.timed_out || self.report.interrupted {
+                return self.cut_short();
+            }
+            self.begin_free()?;
+        }
+        // What clients see is as we say before we say it.
+        if self.timings.is_empty() { Ok(()) } else { self.engine.settle_down() }
+    }
+
+    /// Notes a step that is being made. The time of a longrun's is for us to watch.
+    fn watch(&mut self, index: Index, step: Step) {
+        if let Some(at) = step.limit.filter(|_| self.graph.services[index].longrun && step.part == Part::Main)
+        {
+            self.limits.insert((at, index));
+        }
+        self.engine.steps.insert(index, step);
+    }
+
+    /// Begins what can be begun.
+    fn begin_free(&mut self) -> Result<()> {
+        loop {
+            let (now, ready) = (clock::mono(), self.plan.take_ready());
+            self.waiting.extend(ready.into_iter().map(|index| (index, now)));
+            if self.waiting.is_empty() || self.engine.steps.len() >= self.options.jobs.unwrap_or(usize::MAX) {
+                return Ok(());
+            }
+            let Some((index, free)) = self.waiting.pop_front() else { return Ok(()) };
+            match self.graph.services[index].hidden {
+                true => self.plan.done(self.graph, index),
+                false => self.begin(index, free, now)?,
+            }
+        }
+    }
+
+    /// Begins a step, or notes that the supervisor has begun it.
+    fn begin(&mut self, index: Index, free: Mono, began: Mono) -> Result<()> {
+        self.progress.begins(self.graph.name(index), self.plan.is_up());
+        let service = &self.graph.services[index];
+        let asks = service.condition && self.plan.is_up();
+        let part = if asks { Part::Condition } else { Part::Main };
+        let rest = self.options.deadline.filter(|_| !service.longrun || asks);
+        let own = self.engine.own_limit(index).map(|limit| began.after(limit));
+        let limit = own.into_iter().chain(rest).min();
+        self.watch(index, Step { free, began, part, limit });
+        match self.engine.ahead.remove(&index) {
+            true => Ok(()),
+            false => self.engine.ask(index),
+        }
+    }
+
+    /// Tells the supervisor of steps that are to follow.
+    fn ask_ahead(&mut self) -> Result<()> {
+        if self.options.jobs.is_some() || self.plan.with(Fate::Waiting).next().is_none() {
+            return Ok(());
+        }
+        let (engine, part) = (&*self.engine, Part::Main);
+        let mut known = Followers {
+            graph: self.graph,
+            plan: &self.plan,
+            tag: &|index| engine.tag(index, part),
+            known: BTreeMap::new(),
+        };
+        let waiting: Vec<Index> = self.plan.with(Fate::Waiting).collect();
+        let followers: Vec<(Index, Vec<u32>)> =
+            waiting.into_iter().filter_map(|index| Some((index, known.before(index)?))).collect();
+        for (index, before) in followers {
+            let (tag, own) = (self.engine.tag(index, part), self.engine.own_limit(index));
+            let request = self.engine.request(index, self.plan.is_up(), tag, own);
+            if self.engine.line.put(&Request::After(before, Box::new(request))).is_err() {
+                return self.engine.reconnect();
+            }
+            self.engine.ahead.insert(index);
+        }
+        Ok(())
+    }
+
+    /// Hears how a step, or a part of it, ended.
+    fn hear(&mut self, settled: &Settled) -> Result<()> {
+        let Some((index, step)) = self.engine.step_of(settled) else { return Ok(()) };
+        let end = match (step.part, End::of(settled)) {
+            (Part::Condition, End::Done) => {
+                let limit = step.limit.filter(|_| !self.graph.services[index].longrun);
+                let own = self.engine.own_limit(index).map(|limit| clock::mono().after(limit));
+                let limit = own.into_iter().chain(limit).min();
+                self.watch(index, Step { part: Part::Main, limit, ..step });
+                return self.engine.ask(index);
+            }
+            (Part::Condition, End::Failed(_)) => End::Unmet,
+            // The supervisor had this step's share of our time as its limit, and was first to see it end.
+            (_, End::TimedOut) if is_over(self.options.deadline) => {
+                self.report.timed_out = true;
+                return Ok(());
+            }
+            (_, end) => end,
+        };
+        self.settle(index, end);
+        Ok(())
+    }
+
+    fn settle(&mut self, index: Index, end: End) {
+        let Some(step) = self.engine.steps.remove(&index) else { return };
+        if let Some(at) = step.limit {
+            self.limits.remove(&(at, index));
+        }
+        let up = self.plan.is_up();
+        self.note(index, &step, end);
+        self.progress.ends(self.graph.name(index), up, end, clock::mono().since(step.began));
+        match end {
+            End::Done => {
+                self.engine.now[index] = if up { Standing::Up } else { Standing::Down };
+                self.plan.done(self.graph, index);
+            }
+            End::Unmet => {
+                self.report.unmet.push(index);
+                self.plan.done(self.graph, index);
+            }
+            _ => {
+                self.report.failed.push((index, end));
+                self.plan.failed(self.graph, index);
+            }
+        }
+    }
+
+    fn note(&mut self, index: Index, step: &Step, end: End) {
+        let [free, started, ended] = [step.free, step.began, clock::mono()].map(Some);
+        let timing = Timing { asked: self.asked, free, started, ended, outcome: end.into() };
+        self.timings.insert((self.plan.is_up(), self.graph.name(index).to_owned()), timing);
+    }
+
+    /// The time of a step is up, or that of all.
+    fn be_late(&mut self) -> Result<()> {
+        if is_over(self.options.deadline) {
+            self.report.timed_out = true;
+            return Ok(());
+        }
+        let now = clock::mono();
+        let late = self.limits.iter().take_while(|(at, _)| *at <= now).map(|(_, index)| *index);
+        let late: Vec<Index> = late.collect();
+        for index in late {
+            self.engine.give_up(index, Part::Main)?;
+            self.settle(index, End::TimedOut);
+        }
+        Ok(())
+    }
+
+    /// Ends it: what is under way is taken back, and nothing more is begun.
+    fn cut_short(&mut self) -> Result<()> {
+        self.plan.abandon();
+        let up = self.plan.is_up();
+        let end = if self.report.timed_out { End::TimedOut } else { End::Interrupted };
+        self.engine.send(&Request::BeginChange)?;
+        // What was to follow may have begun this moment.
+        for index in std::mem::take(&mut self.engine.ahead) {
+            self.engine.give_up(index, Part::Main)?;
+        }
+        for (index, step) in std::mem::take(&mut self.engine.steps) {
+            self.note(index, &step, end);
+            self.engine.give_up(index, step.part)?;
+            self.progress.is_cut_short(self.graph.name(index), up, end, clock::mono().since(step.began));
+            self.report.under_way.push(index);
+        }
+        self.engine.refresh().map(drop)
+    }
+
+    /// What came of it, written down.
+    fn conclude(mut self) -> Report {
+        let shown = |index: &Index| !self.graph.services[*index].hidden;
+        let waiting: BTreeSet<Index> = self.waiting.iter().map(|(index, _)| *index).collect();
+        let left = (0..self.graph.services.len())
+            .filter(|index| self.plan.fate(*index) == Fate::Skipped || waiting.contains(index));
+        self.report.skipped = left.filter(shown).collect();
+        self.report.causes = self.report.skipped.iter().map(|index| self.plan.cause(*index)).collect();
+        self.report.kept = self.plan.with(Fate::Kept).collect();
+        let asked = self.asked;
+        for index in &self.report.skipped {
+            let never = Timing { asked, free: None, started: None, ended: None, outcome: Noted::Skipped };
+            self.timings.insert((self.plan.is_up(), self.graph.name(*index).to_owned()), never);
+        }
+        // A change is as good without.
+        let _ = timing::note(&self.engine.live.path, self.timings);
+        self.report
+    }
+}
+
+/// Which steps can be asked for ahead of time, and behind which others.
+struct Followers<'p> {
+    graph: &'p Graph,
+    plan: &'p Plan,
+    tag: &'p dyn Fn(Index) -> u32,
+    /// What is known already; None: it cannot be asked for ahead of time.
+    known: BTreeMap<Index, Option<Vec<u32>>>,
+}
+
+impl Followers<'_> {
+    /// The tags of the steps before a step; None where it must wait for its turn.
+    fn before(&mut self, index: Index) -> Option<Vec<u32>> {
+        // Walked with a stack of its own: chains may be long.
+        let mut stack = vec![index];
+        while let Some(top) = stack.last().copied() {
+            if self.known.contains_key(&top) {
+                stack.pop();
+                continue;
+            }
+            let unknown = |(other, _): &(Index, bool)| {
+                self.plan.fate(*other) == Fate::Waiting && !self.known.contains_key(other)
+            };
+            let missing: Vec<Index> =
+                self.plan.before(self.graph, top).filter(unknown).map(|(i, _)| i).collect();
+            if missing.is_empty() {
+                let tags = self.tags(top);
+                self.known.insert(top, tags);
+                stack.pop();
+            } else {
+                stack.extend(missing);
+            }
+        }
+        self.known[&index].clone().filter(|_| !self.graph.services[index].hidden)
+    }
+
+    /// All before it being known.
+    fn tags(&self, index: Index) -> Option<Vec<u32>> {
+        let service = &self.graph.services[index];
+        if service.condition && self.plan.is_up() {
+            return None;
+        }
+        let mut tags = Vec::new();
+        for (other, hard) in self.plan.before(self.graph, index) {
+            let before = &self.graph.services[other];
+            let soft = if hard { 0 } else { SOFT };
+            match self.plan.fate(other) {
+                Fate::Done => {}
+                Fate::Kept if !hard => {}
+                Fate::Running if before.condition && self.plan.is_up() => return None,
+                // One that is hidden stands for what is before it.
+                Fate::Running if before.hidden => {}
+                Fate::Running => tags.push((self.tag)(other) | soft),
+                Fate::Waiting if before.hidden => {
+                    let behind = self.known.get(&other)?.as_ref()?;
+                    tags.extend(behind.iter().map(|tag| tag | soft));
+                }
+                Fate::Waiting if self.known.get(&other)?.is_some() => {
+                    tags.push((self.tag)(other) | soft);
+                }
+                _ => return None,
+            }
+        }
+        (tags.len() <= MOST_BEFORE).then_some(tags)
+    }
+}
+
+fn is_over(deadline: Option<Mono>) -> bool {
+    deadline.is_some_and(|at| at <= clock::mono())
+}
+
+fn hear_states(
+    line: &mut Line,
+    settled: &mut Vec<Settled>,
+) -> std::result::Result<BTreeMap<String, Standing>, Errno> {
+    let mut by_name = BTreeMap::new();
+    loop {
+        match line.wait(None, None)? {
+            Heard::Reply(Reply::States(list)) => by_name.extend(list),
+            Heard::Reply(Reply::StatesEnd) => return Ok(by_name),
+            Heard::Reply(Reply::Settled(answer)) => settled.push(answer),
+            Heard::Reply(Reply::Pruned) | Heard::Deadline | Heard::Signal => {}
+        }
+    }
 }
 
 /// Tells the supervisor of `scandir` that everything is about to be taken down, and waits, for `patience` at
 /// most, until it has heard it.
 pub fn restart_nothing(scandir: &str, patience: Duration) -> Result<()> {
-    let socket = connect(scandir)?;
+    let mut line = Line::open(scandir)?;
     let limit = Some(clock::mono().after(patience));
-    let sent = send(&socket, &Request::NoRestarts).and_then(|()| send(&socket, &Request::States));
+    let sent = line.put(&Request::NoRestarts).and_then(|()| line.put(&Request::States));
     sent.unable("talk to the supervisor")?;
-    while receive(&socket, limit).unable("hear from the supervisor")? != Some(Reply::StatesEnd) {}
-    Ok(())
-}
-
-/// Sends a request; while the supervisor is slow to read, waits.
-fn send(socket: &OwnedFd, request: &Request) -> std::result::Result<(), Errno> {
-    let message = request.encode();
     loop {
-        match socket::send(socket, &message, &[]) {
-            Err(Errno::AGAIN | Errno::NOBUFS) => {
-                poll(&mut [PollFd::new(socket, PollFlags::OUT)], None)?;
-            }
-            other => return other,
-        }
-    }
-}
-
-/// The next reply. `Ok(None)`: it made no sense. `Err(TIMEDOUT)` at `limit`; `Err(PIPE)` when the other end
-/// is gone.
-fn receive(socket: &OwnedFd, limit: Option<Mono>) -> std::result::Result<Option<Reply>, Errno> {
-    listen(socket, limit, None)
-}
-
-/// As [`receive`]; `Err(INTR)` when a signal came that ends a change.
-fn listen(
-    socket: &OwnedFd,
-    limit: Option<Mono>,
-    signals: Option<&SignalFd>,
-) -> std::result::Result<Option<Reply>, Errno> {
-    let mut buf = [0u8; socket::MAX_MESSAGE];
-    loop {
-        match socket::receive(socket, &mut buf) {
-            Ok(message) if message.len == 0 => return Err(Errno::PIPE),
-            Ok(message) => return Ok(Reply::decode(&buf[..message.len])),
-            Err(Errno::AGAIN) => {}
-            Err(e) => return Err(e),
-        }
-        let left = limit.map(|at| at.since(clock::mono()));
-        if left == Some(Duration::ZERO) {
-            return Err(Errno::TIMEDOUT);
-        }
-        let timeout = left
-            .map(|d| rustix::time::Timespec { tv_sec: d.as_secs() as i64, tv_nsec: d.subsec_nanos() as _ });
-        let mut fds = vec![PollFd::new(socket, PollFlags::IN)];
-        fds.extend(signals.map(|s| PollFd::from_borrowed_fd(s.as_fd(), PollFlags::IN)));
-        poll(&mut fds, timeout.as_ref())?;
-        let signalled = fds.get(1).is_some_and(|fd| !fd.revents().is_empty());
-        if let (true, Some(signals)) = (signalled, signals) {
-            while let Some(signal) = signals.next() {
-                if matches!(signal, Signal::TERM | Signal::INT | Signal::HUP | Signal::QUIT) {
-                    return Err(Errno::INTR);
-                }
+        match line.wait(limit, None).unable("hear from the supervisor")? {
+            Heard::Reply(Reply::StatesEnd) => return Ok(()),
+            Heard::Reply(_) => {}
+            Heard::Deadline | Heard::Signal => {
+                return Err(Errno::TIMEDOUT).unable("hear from the supervisor");
             }
         }
     }

@@ -62,6 +62,12 @@ pub struct Service {
     pub essential: bool,
     /// It can say that it is ready.
     pub notifies: bool,
+    /// It has a condition: where that is not so, the service is skipped, and others go on.
+    pub condition: bool,
+    /// A oneshot that has a script to reload with.
+    pub reload: bool,
+    /// `flag-recommended`; nothing here asks for it.
+    pub recommended: bool,
     /// Built in, and there is nothing for it to do here: it only orders others, and nobody is told of it.
     pub hidden: bool,
 }
@@ -183,8 +189,12 @@ impl Graph {
                 }
                 colour[index] = Colour::Open;
                 let service = &self.services[index];
-                let edge =
-                    service.needs.iter().chain(&service.wants).chain(&service.after).nth(*next).copied();
+                let mut at = *next;
+                let edge = [&service.needs, &service.wants, &service.after].into_iter().find_map(|list| {
+                    let found = list.get(at).copied();
+                    at = at.wrapping_sub(list.len());
+                    found
+                });
                 *next += 1;
                 match edge {
                     None => {
@@ -272,12 +282,10 @@ impl<'a> Builder<'a> {
                 );
                 continue;
             }
-            if self.definitions.contains_key(&reference.name) {
-                findings.error(
-                    &reference.path,
-                    reference.line,
-                    format!("{} is the name of a service already: choose another", reference.name),
-                );
+            if self.definitions.contains_key(&reference.name) || self.pipelines.contains_key(&reference.name)
+            {
+                let text = format!("{} is a name already: choose another", reference.name);
+                findings.error(&reference.path, reference.line, text);
                 continue;
             }
             let mut members = BTreeSet::new();
@@ -335,6 +343,9 @@ impl<'a> Builder<'a> {
                 timeout_down: definition.timeout_down,
                 essential: definition.essential,
                 notifies: definition.notifies(),
+                condition: definition.has_file("condition"),
+                reload: definition.reload.as_ref().is_some_and(|words| !words.is_empty()),
+                recommended: definition.recommended,
                 hidden: definition.is_built_in() && definition.does_nothing(),
             };
             self.link_pipeline(definition, &mut service, findings);
@@ -342,8 +353,10 @@ impl<'a> Builder<'a> {
             services.push(service);
         }
         for (name, members) in flat {
-            if self.definitions.get(name).is_some_and(|d| d.essential) {
-                members.iter().for_each(|i| services[*i].essential = true);
+            let Some(bundle) = self.definitions.get(name) else { continue };
+            for member in members {
+                services[*member].essential |= bundle.essential;
+                services[*member].recommended |= bundle.recommended;
             }
         }
         let mut graph = Graph { services, bundles: flat.clone() };
@@ -403,6 +416,10 @@ impl<'a> Builder<'a> {
                 }
                 Some(_) => service.needs.extend(self.index(&consumer.name)),
             }
+        }
+        if let (Some(producer), false) = (definition.consumer_for.first(), service.longrun) {
+            findings.error(&producer.path, producer.line, "producers and consumers must be longruns");
+            return;
         }
         for producer in &definition.consumer_for {
             let says_so = |d: &Definition| d.producer_for.as_ref().is_some_and(|r| r.name == definition.name);

@@ -4,30 +4,32 @@
 //!
 //! | in it | |
 //! |---|---|
-//! | `graph` | names, edges and time limits, as text ([`to_text`]) |
+//! | `graph`, `digests`, `servicedirs`, `oneshots`, `conditions`, `reloads` | the definitions ([`super::stage`]) |
+//! | `origin` | where they come from ([`Origin`]) |
 //! | `scandir` | link to the scan directory |
 //! | `prefix` | what goes before the names in the scan directory |
 //! | `lock` | held by whoever changes something |
+//! | `next`, `commit`, `previous` | while definitions are applied ([`super::apply`]) |
 //! | `timing` | when each service was asked for, started and ready ([`super::timing`]) |
-//! | `servicedirs/NAME` | service directory of a longrun, and its working directory; `/run/service/NAME` links to it |
-//! | `oneshots/NAME` | `up` and `down` of a oneshot, each word ended by NUL |
 //!
-//! `servicedirs/s6rc-oneshot-runner` is the working directory of oneshots: scripts know it by that name.
+//! `servicedirs/NAME` is the working directory of a longrun, and `/run/service/NAME` links to it.
 
-use super::graph::{Graph, Index, Kind, Service};
-use super::source::{Definition, Definitions, Words};
-use crate::diag::{Error, Result, Unable};
+use super::graph::{Graph, Index, Service};
+use super::source::Definitions;
+use super::{apply, stage};
+use crate::diag::{self, Error, Result, Unable, code};
 use crate::process::{Pid, Signal};
+use crate::servicedir;
+use crate::servicedir::state::State;
 use crate::sys::signal::{self, Target};
-use crate::sys::{Errno, lock};
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, symlinkat};
+use crate::sys::{Errno, clock, env, lock};
+use crate::time::Mono;
+use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat, symlinkat};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt;
-
-/// Where oneshots run, below `servicedirs`.
-const ONESHOT_CWD: &str = "s6rc-oneshot-runner";
+use std::time::Duration;
 
 /// The first line of `graph`: what it is, and the version of its form.
 const HEADER: &str = "perennial-rc 1";
@@ -48,37 +50,85 @@ pub struct Live {
 impl Live {
     /// Opens the live directory `path`.
     pub fn open(path: &str) -> Result<Live> {
-        let text = fs::read_to_string(format!("{path}/graph")).unable(format_args!("read {path}/graph"))?;
-        let graph = from_text(&text).ok_or_else(|| {
-            Error::new(4, format!("unable to read {path}/graph: it is damaged, or of another version"))
-        })?;
+        let graph = read_graph(path)?;
         let scandir = fs::read_link(format!("{path}/scandir")).unable(format_args!("read {path}/scandir"))?;
         let prefix = fs::read_to_string(format!("{path}/prefix")).unwrap_or_default();
         Ok(Live { path: path.to_owned(), scandir: scandir.to_string_lossy().into_owned(), prefix, graph })
     }
 
-    /// Takes the lock against other changes, and writes who we are into it.
+    /// Takes the lock against other changes, and writes who we are into it. Whoever interrupts takes things
+    /// down, whoever does not brings them up.
     pub fn lock(&self, busy: Busy) -> Result<OwnedFd> {
+        self.lock_for(busy, if busy == Busy::Interrupt { "down" } else { "up" }, None)
+    }
+
+    /// The same for a change called `what` (`up`, `down`, `restart`, `apply`), until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// Code 2: the time was up. 111: somebody else makes a change, and that is to be refused; or a oneshot
+    /// asks, in which case somebody waits for its end.
+    pub fn lock_for(&self, busy: Busy, what: &str, deadline: Option<Mono>) -> Result<OwnedFd> {
         let path = format!("{}/lock", self.path);
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
         let file =
             openat(CWD, &*path, flags, Mode::from_raw_mode(0o644)).unable(format_args!("open {path}"))?;
-        if !lock::try_lock(&file).unable(format_args!("lock {path}"))? {
-            match busy {
-                Busy::Refuse => {
-                    return Err(Error::new(
-                        crate::diag::code::SYSTEM,
-                        format!("unable to lock {path}: another change is being made (-b waits for it)"),
-                    ));
-                }
-                Busy::Wait => {}
-                Busy::Interrupt => interrupt(&file),
+        let mut waited = 0u32;
+        while !lock::try_lock(&file).unable(format_args!("lock {path}"))? {
+            let refuse = |why: &str| Err(Error::new(code::SYSTEM, format!("unable to lock {path}: {why}")));
+            if busy == Busy::Refuse {
+                return refuse("another change is being made (-b waits for it)");
             }
-            lock::wait_lock(&file).unable(format_args!("lock {path}"))?;
+            if env::get("RC_NAME").is_some() {
+                return refuse("the change that runs this oneshot waits for it to end");
+            }
+            if deadline.is_some_and(|at| at <= clock::mono()) {
+                return Err(Error::new(2, format!("unable to lock {path}: the time is up")));
+            }
+            // The holder may have written its number only now, so it is told again after a while.
+            if waited.is_multiple_of(100) {
+                let held = holder(&file);
+                let opposite = |(_, theirs): &(Pid, String)| theirs != what;
+                if busy == Busy::Interrupt || busy == Busy::Overtake && held.as_ref().is_some_and(opposite) {
+                    held.iter().for_each(|(pid, _)| interrupt(*pid));
+                } else if waited == 0 && busy == Busy::Overtake {
+                    diag::warn("waiting for another change that is being made");
+                }
+            }
+            waited += 1;
+            std::thread::sleep(Duration::from_millis(5));
         }
         let _ = rustix::fs::ftruncate(&file, 0);
-        let _ = rustix::io::pwrite(&file, format!("{}\n", Pid::own()).as_bytes(), 0);
+        let _ = rustix::io::pwrite(&file, format!("{} {what}\n", Pid::own()).as_bytes(), 0);
+        apply::mend(&self.path)?;
         Ok(file)
+    }
+
+    /// Writes down where the definitions come from.
+    pub fn note_origin(&self, origin: &Origin) -> Result<()> {
+        stage::write(&format!("{}/origin", self.path), origin.to_text())
+    }
+
+    /// Where the definitions come from.
+    pub fn origin(&self) -> Origin {
+        Origin::from_text(&fs::read_to_string(format!("{}/origin", self.path)).unwrap_or_default())
+    }
+
+    /// The directory of the condition of a service: a oneshot.
+    pub fn condition(&self, index: Index) -> String {
+        format!("{}/conditions/{}", self.path, self.graph.name(index))
+    }
+
+    /// The directory of what reloads a oneshot: a oneshot.
+    pub fn reload(&self, index: Index) -> String {
+        format!("{}/reloads/{}", self.path, self.graph.name(index))
+    }
+
+    /// Whether the last time that a service was to be brought up its condition was not so.
+    pub fn was_skipped(&self, index: Index) -> bool {
+        let state = || servicedir::read_file(CWD, format!("{}/supervise/state", self.condition(index)));
+        self.graph.services[index].condition
+            && state().is_ok_and(|text| State::parse(&text).oneshot.as_deref() == Some("failed"))
     }
 
     /// The name of a service in the scan directory.
@@ -119,14 +169,67 @@ pub enum Busy {
     Wait,
     /// Tell it to end: it leaves things as they are then.
     Interrupt,
+    /// Wait for one of the same kind, and interrupt any other: whoever brings up what somebody takes down
+    /// knows what he does.
+    Overtake,
 }
 
-/// Tells whoever holds the lock to end. The file says who that is, and it is alive, or there were no lock.
-fn interrupt(file: &OwnedFd) {
-    let mut buf = [0u8; 16];
+/// Where definitions come from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// The bundle that a boot brings up. None: everything.
+    pub top: Option<String>,
+    /// Source directories; none: those of the image.
+    pub sources: Vec<String>,
+    /// A compiled database.
+    pub compiled: Option<String>,
+}
+
+impl Origin {
+    /// A line for each, with its word before it.
+    pub fn to_text(&self) -> String {
+        let line = |word: &str, value: &String| format!("{word} {value}\n");
+        let sources = self.sources.iter().map(|path| line("source", path));
+        let top = self.top.iter().map(|name| line("top", name));
+        top.chain(sources).chain(self.compiled.iter().map(|path| line("compiled", path))).collect()
+    }
+
+    /// Reads such lines; what they do not say is not so.
+    pub fn from_text(text: &str) -> Origin {
+        let mut origin = Origin::default();
+        for (word, value) in text.lines().filter_map(|line| line.split_once(' ')) {
+            match word {
+                "top" => origin.top = Some(value.to_owned()),
+                "source" => origin.sources.push(value.to_owned()),
+                "compiled" => origin.compiled = Some(value.to_owned()),
+                _ => {}
+            }
+        }
+        origin
+    }
+
+    /// What a boot brings up.
+    pub fn wanted(&self, graph: &Graph) -> BTreeSet<Index> {
+        let top = self.top.as_ref().and_then(|name| graph.atomics(name));
+        graph.closure(top.unwrap_or_else(|| (0..graph.services.len()).collect()), false)
+    }
+}
+
+/// Who holds the lock, and for what: the file says it.
+fn holder(file: &OwnedFd) -> Option<(Pid, String)> {
+    let mut buf = [0u8; 64];
     let n = rustix::io::pread(file, &mut buf, 0).unwrap_or(0);
-    let pid = std::str::from_utf8(&buf[..n]).ok().and_then(|text| text.trim_end().parse().ok());
-    if let Some(pid) = pid.and_then(Pid::from_raw) {
+    let text = std::str::from_utf8(&buf[..n]).ok()?;
+    let (pid, what) = text.strip_suffix('\n')?.split_once(' ')?;
+    Some((Pid::from_raw(pid.parse().ok()?)?, what.to_owned()))
+}
+
+/// Tells a process that makes a change to end. Who holds the lock may not have written its number yet, and the
+/// one that stands there be another's by now.
+fn interrupt(pid: Pid) {
+    let comm = servicedir::read_file(CWD, format!("/proc/{pid}/comm")).unwrap_or_default();
+    let ours = [&b"rc"[..], b"s6-rc", b"init", b"perennial"];
+    if comm.is_empty() || ours.iter().any(|name| comm.starts_with(name)) {
         let _ = signal::send(Target::Process(pid), Signal::TERM);
         let _ = signal::send(Target::Process(pid), Signal::CONT);
     }
@@ -141,7 +244,7 @@ pub fn create(
     graph: Graph,
 ) -> Result<Live> {
     let real = new_directory(path)?;
-    fill(&real, definitions, &graph).and_then(|()| finish(path, &real, scandir, prefix)).inspect_err(
+    stage::fill(&real, definitions, &graph).and_then(|()| finish(path, &real, scandir, prefix)).inspect_err(
         |_| {
             // Half of it helps nobody.
             let _ = fs::remove_dir_all(&real);
@@ -153,10 +256,12 @@ pub fn create(
 /// Makes a live directory at `path` from a compiled one.
 pub fn create_from(path: &str, scandir: &str, prefix: &str, compiled: &str) -> Result<Live> {
     let real = new_directory(path)?;
-    copy_tree(compiled, &real).and_then(|()| finish(path, &real, scandir, prefix)).inspect_err(|_| {
+    stage::copy(compiled, &real).and_then(|()| finish(path, &real, scandir, prefix)).inspect_err(|_| {
         let _ = fs::remove_dir_all(&real);
     })?;
-    Live::open(path)
+    let live = Live::open(path)?;
+    live.note_origin(&Origin { compiled: Some(compiled.to_owned()), ..Origin::default() })?;
+    Ok(live)
 }
 
 fn new_directory(path: &str) -> Result<String> {
@@ -182,102 +287,16 @@ fn finish(path: &str, real: &str, scandir: &str, prefix: &str) -> Result<()> {
     symlinkat(target, CWD, path).unable(format_args!("make {path}"))
 }
 
-/// Writes the part of a live directory that is the same wherever it is: what `rc compile` makes.
-pub fn fill(dir: &str, definitions: &Definitions, graph: &Graph) -> Result<()> {
-    fs::write(format!("{dir}/graph"), to_text(graph)).unable(format_args!("write {dir}/graph"))?;
-    for sub in ["servicedirs", "oneshots", &format!("servicedirs/{ONESHOT_CWD}")] {
-        make_dir(&format!("{dir}/{sub}"))?;
-    }
-    // Of one that is hidden nothing is asked, so nothing need be there.
-    for service in graph.services.iter().filter(|s| !s.hidden) {
-        let Some(definition) = definitions.get(&service.name) else { continue };
-        match definition.kind {
-            Some(Kind::Longrun) => longrun(&format!("{dir}/servicedirs/{}", service.name), definition)?,
-            _ => oneshot(&format!("{dir}/oneshots/{}", service.name), definition)?,
-        }
-    }
-    Ok(())
-}
-
-fn make_dir(path: &str) -> Result<()> {
-    mkdirat(CWD, path, Mode::from_raw_mode(0o755)).unable(format_args!("make {path}"))
-}
-
-/// A service directory: its files, `run` and `finish` executable whatever they were, and `down`, so that it
-/// is started when it is its turn.
-fn longrun(dir: &str, definition: &Definition) -> Result<()> {
-    make_dir(dir)?;
-    for (file, from) in &definition.files {
-        let to = format!("{dir}/{file}");
-        if fs::metadata(from).is_ok_and(|m| m.is_dir()) {
-            copy_tree(from, &to)?;
-            continue;
-        }
-        let mode = if matches!(file.as_str(), "run" | "finish") { 0o755 } else { 0o644 };
-        copy_file(from, &to, mode)?;
-    }
-    if definition.files.iter().any(|(file, _)| file == "template") {
-        make_dir(&format!("{dir}/instance"))?;
-        make_dir(&format!("{dir}/instances"))?;
-    }
-    if let Some(consumer) = &definition.producer_for {
-        let path = format!("{dir}/producer-for");
-        fs::write(&path, format!("{}\n", consumer.name)).unable(format_args!("write {path}"))?;
-    }
-    if !definition.consumer_for.is_empty() {
-        let path = format!("{dir}/consumer-for");
-        let names: String = definition.consumer_for.iter().map(|r| format!("{}\n", r.name)).collect();
-        fs::write(&path, names).unable(format_args!("write {path}"))?;
-    }
-    let down = format!("{dir}/down");
-    fs::write(&down, "").unable(format_args!("write {down}"))
-}
-
-fn oneshot(dir: &str, definition: &Definition) -> Result<()> {
-    make_dir(dir)?;
-    for (file, words) in [("up", &definition.up), ("down", &definition.down)] {
-        let Some(words) = words else { continue };
-        let path = format!("{dir}/{file}");
-        fs::write(&path, joined(words)).unable(format_args!("write {path}"))?;
-    }
-    let target = format!("../../servicedirs/{ONESHOT_CWD}");
-    symlinkat(&*target, CWD, &*format!("{dir}/cwd")).unable(format_args!("make {dir}/cwd"))
-}
-
-fn joined(words: &Words) -> Vec<u8> {
-    words.iter().flat_map(|word| word.iter().copied().chain([0])).collect()
-}
-
-fn copy_file(from: &str, to: &str, mode: u32) -> Result<()> {
-    let bytes = fs::read(from).unable(format_args!("read {from}"))?;
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-    let file = openat(CWD, to, flags, Mode::from_raw_mode(mode)).unable(format_args!("make {to}"))?;
-    let mut file = fs::File::from(file);
-    std::io::Write::write_all(&mut file, &bytes).unable(format_args!("write {to}"))?;
-    // Whatever the umask.
-    file.set_permissions(fs::Permissions::from_mode(mode)).unable(format_args!("chmod {to}"))
-}
-
-/// Copies a directory with all that is in it; links stay links, modes stay.
-fn copy_tree(from: &str, to: &str) -> Result<()> {
-    if rustix::fs::accessat(CWD, to, rustix::fs::Access::EXISTS, AtFlags::empty()).is_err() {
-        make_dir(to)?;
-    }
-    for entry in fs::read_dir(from).unable(format_args!("list {from}"))? {
-        let entry = entry.unable(format_args!("list {from}"))?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let (from, to) = (format!("{from}/{name}"), format!("{to}/{name}"));
-        let meta = fs::symlink_metadata(&from).unable(format_args!("look at {from}"))?;
-        if meta.is_symlink() {
-            let target = fs::read_link(&from).unable(format_args!("read {from}"))?;
-            symlinkat(&target, CWD, &*to).unable(format_args!("make {to}"))?;
-        } else if meta.is_dir() {
-            copy_tree(&from, &to)?;
-        } else if meta.is_file() {
-            copy_file(&from, &to, meta.permissions().mode() & 0o7777)?;
-        }
-    }
-    Ok(())
+/// Reads the graph of a directory of definitions.
+///
+/// # Errors
+///
+/// Code 4: it is no graph.
+pub fn read_graph(dir: &str) -> Result<Graph> {
+    let text = fs::read_to_string(format!("{dir}/graph")).unable(format_args!("read {dir}/graph"))?;
+    from_text(&text).ok_or_else(|| {
+        Error::new(4, format!("unable to read {dir}/graph: it is damaged, or of another version"))
+    })
 }
 
 /// The graph as text: a header, then a line for each service (kind, flags, limits, edges as numbers of
@@ -290,7 +309,8 @@ pub fn to_text(graph: &Graph) -> String {
     let mut text = format!("{HEADER}\n");
     for s in &graph.services {
         let kind = if s.longrun { "longrun" } else { "oneshot" };
-        let flags = s.essential as u8 | (s.notifies as u8) << 1 | (s.hidden as u8) << 2;
+        let flags = [s.essential, s.notifies, s.hidden, s.condition, s.reload, s.recommended];
+        let flags = flags.iter().rev().fold(0, |bits, flag| bits << 1 | u8::from(*flag));
         let _ = writeln!(
             text,
             "{kind} {flags} {} {} {} {} {} {}",
@@ -343,6 +363,9 @@ fn service(longrun: bool, rest: &str) -> Option<Service> {
         essential: flags & 1 != 0,
         notifies: flags & 2 != 0,
         hidden: flags & 4 != 0,
+        condition: flags & 8 != 0,
+        reload: flags & 16 != 0,
+        recommended: flags & 32 != 0,
         timeout_up: fields.next()?.parse().ok()?,
         timeout_down: fields.next()?.parse().ok()?,
         needs: numbers(fields.next()?)?,
@@ -372,6 +395,8 @@ mod tests {
         g.services[1].name = "b with blanks".into();
         g.services[1].notifies = true;
         g.services[2].essential = true;
+        g.services[2].reload = true;
+        g.services[0].condition = true;
         g.services[2].timeout_up = u32::MAX;
         g.services[2].after = vec![1];
         g.services[1].preferred_by = vec![2];

@@ -4,17 +4,26 @@
 //! - [`scripts`]: what services execute, looked for before anything is started.
 //! - [`graph`]: services, bundles, edges; pure.
 //! - [`plan`]: which step is next; pure.
+//! - [`stage`]: definitions written out, for supervision to find.
 //! - [`live`]: the live directory, where supervision finds what was defined.
-//! - [`engine`]: carries a plan out, talking to the supervisor.
+//! - [`engine`]: carries a plan out, talking to the supervisor over a [`line`].
 //! - [`timing`]: when each service was asked for, started and ready.
+//! - [`args`], [`check`], [`compile`], [`change`], [`apply`]: commands.
 //! - [`draw`], [`show`]: the graph, and what is up, for people.
 
+pub mod apply;
+pub mod args;
+pub mod change;
+pub mod check;
+pub mod compile;
 pub mod draw;
 pub mod engine;
 pub mod graph;
+pub mod line;
 pub mod live;
 pub mod plan;
 pub mod scripts;
 pub mod show;
 pub mod source;
+pub mod stage;
 pub mod timing;

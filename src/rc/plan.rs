@@ -34,8 +34,15 @@ pub struct Plan {
     up: bool,
     fates: Vec<Fate>,
     /// For each service: how many it still waits for.
-    pending: Vec<usize>,
+    pending: Vec<u32>,
+    /// For each service: what keeps it from its step; itself if it has none.
+    causes: Vec<Index>,
+    /// What is as it shall be from the beginning.
+    is_so: Vec<bool>,
+    /// What is not to be taken down.
+    kept: Vec<bool>,
     ready: Vec<Index>,
+    running: usize,
 }
 
 impl Plan {
@@ -49,59 +56,80 @@ impl Plan {
         keep: impl Fn(Index) -> bool,
     ) -> Plan {
         let closed = graph.closure(selection.iter().copied(), !up);
+        let count = graph.services.len();
+        let target = if up { Standing::Up } else { Standing::Down };
         let mut plan = Plan {
             up,
-            fates: vec![Fate::Outside; graph.services.len()],
-            pending: vec![0; graph.services.len()],
+            fates: vec![Fate::Outside; count],
+            pending: vec![0; count],
+            causes: (0..count).collect(),
+            is_so: now.iter().map(|standing| *standing == target).collect(),
+            kept: (0..count).map(|index| !up && keep(index)).collect(),
             ready: Vec::new(),
+            running: 0,
         };
         for index in &closed {
             plan.fates[*index] = Fate::Waiting;
         }
         for index in &closed {
-            plan.pending[*index] =
-                plan.before(graph, *index).filter(|b| plan.fates[*b] != Fate::Outside).count();
+            plan.pending[*index] = plan.before(graph, *index).count() as u32;
         }
         for index in &closed {
             if plan.pending[*index] == 0 && plan.fates[*index] == Fate::Waiting {
-                plan.arrive(graph, *index, now, &keep);
+                plan.arrive(graph, *index);
             }
         }
         plan
     }
 
-    /// What must be done before `index`: when going up what it needs, wants and comes after; when going down
-    /// what needs it.
-    fn before<'a>(&self, graph: &'a Graph, index: Index) -> Box<dyn Iterator<Item = Index> + 'a> {
+    /// What must be dealt with before `index`, of what is part of the change: when going up what it needs,
+    /// wants and comes after; when going down the reverse. `true`: it must have come out as wanted.
+    pub fn before<'a>(&'a self, graph: &'a Graph, index: Index) -> impl Iterator<Item = (Index, bool)> + 'a {
+        let service = &graph.services[index];
+        let lists: [(&[Index], bool); 3] = match self.up {
+            true => [(&service.needs, true), (&service.wants, false), (&service.after, false)],
+            false => [(&service.needed_by, true), (&service.preferred_by, false), (&[], false)],
+        };
+        let all = lists.into_iter().flat_map(|(list, hard)| list.iter().map(move |other| (*other, hard)));
+        all.filter(|(other, _)| self.fates[*other] != Fate::Outside)
+    }
+
+    /// Who waits for `index`: who needs it to have come out as wanted, and who does not.
+    fn behind(&self, graph: &Graph, index: Index) -> (Vec<Index>, Vec<Index>) {
         let service = &graph.services[index];
         match self.up {
-            true => Box::new(service.needs.iter().chain(&service.wants).chain(&service.after).copied()),
-            false => Box::new(service.needed_by.iter().copied()),
+            true => (service.needed_by.clone(), service.preferred_by.clone()),
+            false => (service.needs.clone(), [&service.wants[..], &service.after].concat()),
         }
     }
 
     /// All that `index` waited for is done: it is as it shall be already, or its step is next. Walks on with
     /// a queue.
-    fn arrive(&mut self, graph: &Graph, index: Index, now: &[Standing], keep: &impl Fn(Index) -> bool) {
+    fn arrive(&mut self, graph: &Graph, index: Index) {
         let mut queue = vec![index];
         while let Some(index) = queue.pop() {
-            let target = if self.up { Standing::Up } else { Standing::Down };
-            if now[index] == target {
+            if self.fates[index] != Fate::Waiting {
+                continue;
+            }
+            let (hard, soft) = self.behind(graph, index);
+            if self.is_so[index] {
                 self.fates[index] = Fate::Done;
-                queue.extend(self.release(graph, index));
-            } else if !self.up && keep(index) {
+                self.release(hard, &mut queue);
+                self.release(soft, &mut queue);
+            } else if self.kept[index] {
                 self.fates[index] = Fate::Kept;
+                self.release(soft, &mut queue);
             } else {
                 self.fates[index] = Fate::Running;
+                self.running += 1;
                 self.ready.push(index);
             }
         }
     }
 
-    /// One that others waited for is done: those that now wait for nobody.
-    fn release(&mut self, graph: &Graph, index: Index) -> Vec<Index> {
-        let mut free = Vec::new();
-        for next in self.behind(graph, index) {
+    /// One that others waited for is settled: those that now wait for nobody.
+    fn release(&mut self, waiting: Vec<Index>, free: &mut Vec<Index>) {
+        for next in waiting {
             if self.fates[next] == Fate::Outside {
                 continue;
             }
@@ -109,16 +137,6 @@ impl Plan {
             if self.pending[next] == 0 && self.fates[next] == Fate::Waiting {
                 free.push(next);
             }
-        }
-        free
-    }
-
-    /// Who waits for `index`.
-    fn behind(&self, graph: &Graph, index: Index) -> Vec<Index> {
-        let service = &graph.services[index];
-        match self.up {
-            true => [&service.needed_by[..], &service.preferred_by].concat(),
-            false => service.needs.clone(),
         }
     }
 
@@ -133,32 +151,34 @@ impl Plan {
         std::mem::take(&mut self.ready)
     }
 
-    /// A step has succeeded. `now` says what is so already.
-    pub fn done(&mut self, graph: &Graph, index: Index, now: &[Standing], keep: impl Fn(Index) -> bool) {
+    /// A step has succeeded.
+    pub fn done(&mut self, graph: &Graph, index: Index) {
+        self.running -= 1;
         self.fates[index] = Fate::Done;
-        for next in self.release(graph, index) {
-            self.arrive(graph, next, now, &keep);
-        }
+        let (hard, soft) = self.behind(graph, index);
+        let mut free = Vec::new();
+        self.release(hard, &mut free);
+        self.release(soft, &mut free);
+        free.into_iter().for_each(|next| self.arrive(graph, next));
     }
 
     /// A step has failed: what needs it is skipped; what only wants it, or comes after it, goes on.
-    pub fn failed(&mut self, graph: &Graph, index: Index, now: &[Standing], keep: impl Fn(Index) -> bool) {
+    pub fn failed(&mut self, graph: &Graph, index: Index) {
+        self.running -= 1;
         self.fates[index] = Fate::Failed;
-        let mut queue = vec![index];
-        while let Some(index) = queue.pop() {
-            let hard = if self.up { &graph.services[index].needed_by } else { &graph.services[index].needs };
-            for next in hard.clone() {
+        let (mut queue, mut free) = (vec![index], Vec::new());
+        while let Some(spoilt) = queue.pop() {
+            let (hard, soft) = self.behind(graph, spoilt);
+            for next in hard {
                 if self.fates[next] == Fate::Waiting {
                     self.fates[next] = Fate::Skipped;
+                    self.causes[next] = index;
                     queue.push(next);
                 }
             }
-            if self.up {
-                for next in self.release(graph, index) {
-                    self.arrive(graph, next, now, &keep);
-                }
-            }
+            self.release(soft, &mut free);
         }
+        free.into_iter().for_each(|next| self.arrive(graph, next));
     }
 
     /// Nothing more is to be begun: what waits is skipped.
@@ -169,7 +189,7 @@ impl Plan {
 
     /// Whether all steps that were returned are settled and no other can be made.
     pub fn is_over(&self) -> bool {
-        self.ready.is_empty() && !self.fates.contains(&Fate::Running)
+        self.ready.is_empty() && self.running == 0
     }
 
     /// What became of a service.
@@ -177,9 +197,27 @@ impl Plan {
         self.fates[index]
     }
 
+    /// Whose failure kept a service from its step; itself where nobody's did.
+    pub fn cause(&self, index: Index) -> Index {
+        self.causes[index]
+    }
+
     /// All services with this fate.
     pub fn with(&self, fate: Fate) -> impl Iterator<Item = Index> + '_ {
         self.fates.iter().enumerate().filter(move |(_, f)| **f == fate).map(|(i, _)| i)
+    }
+
+    /// The steps that would be made, in an order in which they could be, if each succeeded.
+    pub fn rehearse(mut self, graph: &Graph) -> Vec<Index> {
+        let mut order = Vec::new();
+        loop {
+            let ready = self.take_ready();
+            if ready.is_empty() {
+                return order;
+            }
+            ready.iter().for_each(|index| self.done(graph, *index));
+            order.extend(ready);
+        }
     }
 }
 
@@ -207,15 +245,15 @@ mod tests {
         let now = vec![Standing::Down; 5];
         let mut p = Plan::new(&g, &all(&g), true, &now, never);
         assert_eq!(names(&g, &p.take_ready()), ["a", "e"]);
-        p.done(&g, 0, &now, never);
+        p.done(&g, 0);
         assert_eq!(names(&g, &p.take_ready()), ["b", "c"]);
-        p.done(&g, 1, &now, never);
+        p.done(&g, 1);
         assert_eq!(p.take_ready(), []);
-        p.done(&g, 2, &now, never);
+        p.done(&g, 2);
         assert_eq!(names(&g, &p.take_ready()), ["d"]);
-        p.done(&g, 3, &now, never);
+        p.done(&g, 3);
         assert!(!p.is_over(), "e");
-        p.done(&g, 4, &now, never);
+        p.done(&g, 4);
         assert!(p.is_over());
     }
 
@@ -225,8 +263,8 @@ mod tests {
         let now = vec![Standing::Down; 4];
         let mut p = Plan::new(&g, &all(&g), true, &now, never);
         assert_eq!(names(&g, &p.take_ready()), ["a", "d"]);
-        p.failed(&g, 0, &now, never);
-        p.done(&g, 3, &now, never);
+        p.failed(&g, 0);
+        p.done(&g, 3);
         assert!(p.is_over());
         assert_eq!([p.fate(1), p.fate(2), p.fate(3)], [Fate::Skipped, Fate::Skipped, Fate::Done]);
     }
@@ -238,8 +276,8 @@ mod tests {
         let keep = |i: Index| i == 1;
         let mut p = Plan::new(&g, &BTreeSet::from([0]), false, &now, keep);
         assert_eq!(names(&g, &p.take_ready()), ["c", "d"]);
-        p.done(&g, 2, &now, keep);
-        p.done(&g, 3, &now, keep);
+        p.done(&g, 2);
+        p.done(&g, 3);
         assert!(p.is_over());
         assert_eq!([p.fate(0), p.fate(1)], [Fate::Waiting, Fate::Kept]);
     }
@@ -279,7 +317,7 @@ mod tests {
                 if running.is_empty() { break; }
                 seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1);
                 let index = running.swap_remove((seed >> 33) as usize % running.len());
-                if fails[index] { p.failed(&g, index, &now, never) } else { p.done(&g, index, &now, never) }
+                if fails[index] { p.failed(&g, index) } else { p.done(&g, index) }
             }
             prop_assert!(p.is_over());
             for (index, fails) in fails.iter().enumerate() {

@@ -9,7 +9,7 @@
 //! script that another service writes, a program that another service installs.
 
 use super::graph::Kind;
-use super::source::{Definition, Findings, Words};
+use super::source::{Definition, EXECUTED, Findings, Words};
 use crate::diag::{Result, Unable};
 use crate::servicedir::diagnose::{self, Fault};
 use crate::sys::{Errno, env};
@@ -24,13 +24,15 @@ pub struct Root {
     /// The directory, and it open; None: `/`, as it is here.
     other: Option<(String, OwnedFd)>,
     path: String,
+    /// It is only a part of what will be there.
+    layer: bool,
 }
 
 impl Root {
     /// This machine, or this container.
     pub fn here() -> Root {
         let path = env::get("PATH").map(|path| path.to_string_lossy().into_owned());
-        Root { other: None, path: search_path(path) }
+        Root { other: None, path: search_path(path), layer: false }
     }
 
     /// An image's tree at `dir`.
@@ -40,7 +42,12 @@ impl Root {
         let open = crate::servicedir::open(CWD, shown).unable(format_args!("open {shown}"))?;
         let path =
             search_path(Some("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()));
-        Ok(Root { other: Some((dir.to_owned(), open)), path })
+        Ok(Root { other: Some((dir.to_owned(), open)), path, layer: false })
+    }
+
+    /// The same, known to be only a layer of an image.
+    pub fn as_layer(self) -> Root {
+        Root { layer: true, ..self }
     }
 
     /// What stands before a path of the image to make it one of this machine.
@@ -50,10 +57,8 @@ impl Root {
 
     /// Whether it is only a layer of an image: it has no place for programs.
     pub fn is_layer(&self) -> bool {
-        self.other.is_some()
-            && ["/bin", "/usr/bin"]
-                .iter()
-                .all(|dir| matches!(self.open(dir, OFlags::PATH), Err(Fault::Missing)))
+        let lacks = |dir: &&str| matches!(self.open(dir, OFlags::PATH), Err(Fault::Missing));
+        self.layer || self.other.is_some() && ["/bin", "/usr/bin"].iter().all(lacks)
     }
 
     /// Opens a path of the image.
@@ -172,11 +177,17 @@ pub fn search_path(given: Option<String>) -> String {
 pub fn check(definition: &Definition, root: &Root, findings: &mut Findings) {
     match definition.kind {
         Some(Kind::Longrun) => {
-            let scripts = definition.files.iter().filter(|(name, _)| name == "run" || name == "finish");
+            let scripts = definition.files.iter().filter(|(name, _)| EXECUTED.contains(&&**name));
             scripts.for_each(|(_, path)| check_script(path, root, findings));
         }
         Some(Kind::Oneshot) => {
-            for (file, words) in [("up", &definition.up), ("down", &definition.down)] {
+            // A `run` beside `up` is a file of the author's.
+            let executed = |name: &str| name == "condition" || name == "run" && definition.runs_script();
+            let scripts = definition.files.iter().filter(|(name, _)| executed(name));
+            scripts.for_each(|(_, path)| check_script(path, root, findings));
+            let scripts =
+                [("up", &definition.up), ("down", &definition.down), ("reload", &definition.reload)];
+            for (file, words) in scripts {
                 let Some(dir) = definition.dirs.last() else { continue };
                 check_words(&format!("{dir}/{file}"), words.as_ref(), root, findings);
             }
@@ -185,7 +196,7 @@ pub fn check(definition: &Definition, root: &Root, findings: &mut Findings) {
     }
 }
 
-/// `run` and `finish`, which are copied and made executable.
+/// A script that is copied and made executable.
 fn check_script(path: &str, root: &Root, findings: &mut Findings) {
     let inside = path.strip_prefix(root.prefix()).unwrap_or(path);
     let found = match root.open_script(inside) {

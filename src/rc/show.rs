@@ -170,7 +170,7 @@ pub fn findings(findings: &Findings, definitions: &Definitions) -> String {
         count(findings.warnings.len(), "warning")
     );
     if findings.layer {
-        text += "this is a layer of an image (it has no /bin): interpreters were not looked for\n";
+        text += "this is a layer of an image: interpreters were not looked for\n";
     }
     text
 }

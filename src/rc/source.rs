@@ -124,7 +124,9 @@ pub struct Definition {
     pub up: Option<Words>,
     /// `down` of a oneshot.
     pub down: Option<Words>,
-    /// Files and directories of a longrun that make up its service directory: name and path.
+    /// `reload` of a oneshot.
+    pub reload: Option<Words>,
+    /// Files and directories that are copied into the live directory: name and path.
     pub files: Vec<(String, String)>,
     /// `producer-for`
     pub producer_for: Option<Reference>,
@@ -152,6 +154,7 @@ impl Definition {
             timeout_down: 0,
             up: None,
             down: None,
+            reload: None,
             files: Vec::new(),
             producer_for: None,
             consumer_for: Vec::new(),
@@ -215,7 +218,17 @@ impl Definition {
 
     /// Whether its run can say that it is ready.
     pub fn notifies(&self) -> bool {
-        self.files.iter().any(|(file, _)| file == "notification-fd")
+        self.has_file("notification-fd")
+    }
+
+    /// Whether there is such a file, of those that are copied.
+    pub fn has_file(&self, name: &str) -> bool {
+        self.files.iter().any(|(file, _)| file == name)
+    }
+
+    /// Whether it is a oneshot that is brought up by a script `run` of its own, and not by a command line.
+    pub fn runs_script(&self) -> bool {
+        self.kind == Some(Kind::Oneshot) && self.up.is_none() && self.has_file("run")
     }
 }
 
@@ -225,8 +238,8 @@ pub type Definitions = BTreeMap<String, Definition>;
 /// Names that begin like this are taken.
 const RESERVED: [&str; 2] = ["s6rc-", "s6-rc-"];
 
-/// Files of a longrun that go into its service directory as they are.
-const SERVICE_FILES: [&str; 12] = [
+/// Files that go into the live directory as they are: of a longrun into its service directory.
+const SERVICE_FILES: [&str; 38] = [
     "run",
     "finish",
     "notification-fd",
@@ -239,13 +252,50 @@ const SERVICE_FILES: [&str; 12] = [
     "flag-timeout-killpg",
     "flag-newpidns",
     "kill-mode",
+    "condition",
+    "validate",
+    "timeout-validate",
+    "fallback",
+    "check",
+    "check-interval",
+    "timeout-check",
+    "notify-socket",
+    "health",
+    "health-interval",
+    "health-timeout",
+    "health-retries",
+    "watchdog",
+    "restart",
+    "restart-delay",
+    "give-up",
+    "on-give-up",
+    "on-exit",
+    "forking",
+    "pid-file",
+    "user",
+    "env-file",
+    "umask",
+    "limits",
+    "nice",
+    "oom-score",
 ];
+
+/// Those of them that are executed, so they are executable when they are copied, whatever they were.
+pub const EXECUTED: [&str; 7] = ["run", "finish", "condition", "validate", "fallback", "check", "health"];
+
+/// Files of a longrun that name something.
+const LABELS: [&str; 2] = ["log-label", "isolate"];
 
 /// Directories of a longrun that go into its service directory with all that is in them.
 const SERVICE_DIRS: [&str; 3] = ["data", "env", "template"];
 
+/// Whether a file or directory of this name is copied into the live directory.
+pub fn is_copied(name: &str) -> bool {
+    SERVICE_FILES.contains(&name) || SERVICE_DIRS.contains(&name) || LABELS.contains(&name)
+}
+
 /// What else is read of a definition.
-const OTHER_FILES: [&str; 15] = [
+const OTHER_FILES: [&str; 17] = [
     "type",
     "up",
     "down",
@@ -261,6 +311,8 @@ const OTHER_FILES: [&str; 15] = [
     "timeout-down",
     "producer-for",
     "consumer-for",
+    "pipeline-name",
+    "reload",
 ];
 
 /// Reads sources and puts definitions together with those that are built in. A built-in one is there if a
@@ -293,7 +345,12 @@ pub fn read_below(
     }
     add_built_in(&mut definitions, built_in, roots);
     for definition in definitions.values() {
+        let known = findings.errors.len();
         complete(definition, findings);
+        if findings.layer {
+            // Another layer may have the rest.
+            findings.errors.truncate(known);
+        }
         scripts::check(definition, root, findings);
     }
     definitions
@@ -525,10 +582,18 @@ impl Reader<'_> {
             "down" if definition.kind != Some(Kind::Longrun) => {
                 definition.down = self.script(name).or(definition.down.take());
             }
-            "producer-for" => definition.producer_for = self.names_in_file(name).into_iter().next(),
-            "consumer-for" => definition.consumer_for = self.names_in_file(name),
-            "pipeline-name" => definition.pipeline_name = self.names_in_file(name).into_iter().next(),
-            _ if SERVICE_FILES.contains(&name) || SERVICE_DIRS.contains(&name) => {
+            "reload" if definition.kind != Some(Kind::Longrun) => {
+                definition.reload = self.script(name).or(definition.reload.take());
+            }
+            "producer-for" => definition.producer_for = self.one_name(name),
+            "consumer-for" => {
+                definition.consumer_for = self.names_in_file(name);
+                if definition.consumer_for.is_empty() {
+                    self.error(name, None, "write the names of its producers into it, or remove it");
+                }
+            }
+            "pipeline-name" => definition.pipeline_name = self.one_name(name),
+            _ if is_copied(name) => {
                 self.service_file(definition, name, kind);
             }
             _ if OTHER_FILES.contains(&name) => {}
@@ -536,9 +601,19 @@ impl Reader<'_> {
         }
     }
 
+    /// A file that holds one name.
+    fn one_name(&mut self, file: &str) -> Option<Reference> {
+        let mut names = self.names_in_file(file).into_iter();
+        let first = names.next();
+        if first.is_none() || names.next().is_some() {
+            self.error(file, None, "one name is to be in it, and no more");
+        }
+        first
+    }
+
     /// A file that nobody reads, with a name that is nearly one that is read.
     fn unknown_file(&mut self, name: &str) {
-        let known = SERVICE_FILES.iter().chain(&SERVICE_DIRS).chain(&OTHER_FILES).copied();
+        let known = SERVICE_FILES.iter().chain(&LABELS).chain(&SERVICE_DIRS).chain(&OTHER_FILES).copied();
         if let Some(near) = nearest(name, 1, known) {
             let path = self.file_path(name);
             self.findings.warn(&path, None, format!("nobody reads this file: did you mean {near}?"));
@@ -607,7 +682,7 @@ impl Reader<'_> {
         }
     }
 
-    /// `up` and `down`: execline, whatever the first line says.
+    /// `up`, `down` and `reload`: execline, whatever the first line says.
     fn script(&mut self, file: &str) -> Option<Words> {
         let bytes = self.bytes(file)?;
         if let Some(line) = bytes.split(|&b| b == b'\n').position(|line| line.ends_with(b"\r")) {
@@ -654,12 +729,11 @@ fn complete(definition: &Definition, findings: &mut Findings) {
                 "a bundle needs contents.d: make the directory, one empty file per member",
             );
         }
-        Kind::Oneshot if definition.up.is_none() && !findings.knows(&format!("{path}/up")) => {
-            findings.error(
-                &path,
-                None,
-                "a oneshot needs up: write the command line into it, or leave it empty",
-            );
+        Kind::Oneshot if definition.up.is_none() && !definition.runs_script() => {
+            if !definition.dirs.iter().any(|dir| findings.knows(&format!("{dir}/up"))) {
+                let text = "a oneshot needs up, a command line that may be empty, or run, a script";
+                findings.error(&path, None, text);
+            }
         }
         Kind::Longrun => complete_longrun(definition, &path, findings),
         Kind::Bundle | Kind::Oneshot => {}

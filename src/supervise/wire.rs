@@ -15,6 +15,9 @@ use std::time::Duration;
 /// Where the socket is, relative to the scan directory.
 pub const SOCKET: &str = ".s6-svscan/socket";
 
+/// In a tag of [`Request::After`]: any answer will do.
+pub const SOFT: u32 = 1 << 31;
+
 /// Names of one [`Request::Add`] are sent in messages of about this many bytes.
 pub const BATCH_BYTES: usize = 4000;
 
@@ -72,6 +75,12 @@ pub enum Request {
     /// What is up, what is down? Answered by [`Reply::States`] with all services and oneshots, as many as
     /// it takes, then [`Reply::StatesEnd`].
     States,
+    /// Answered by [`Reply::StatesEnd`] when all that was asked before is dealt with.
+    Sync,
+    /// A change begins on this line: nothing is waited for any longer that was asked with [`Request::After`].
+    BeginChange,
+    /// Do that when all of these requests are settled: those without [`SOFT`] as asked, or it is not done.
+    After(Vec<u32>, Box<Request>),
     /// Want the service `name` up or down, and say when it is (ready, if it can tell).
     Bring {
         /// Comes back with the answer.
@@ -159,6 +168,14 @@ impl Request {
             Request::Cancel(path) => numbers(b'c', &[], path),
             Request::Forget(path) => numbers(b'f', &[], path),
             Request::States => vec![b's'],
+            Request::Sync => vec![b'y'],
+            Request::BeginChange => vec![b'z'],
+            Request::After(tags, request) => {
+                let mut out = numbers(b'&', &[tags.len() as u32], "");
+                tags.iter().for_each(|tag| out.extend(tag.to_ne_bytes()));
+                out.extend(request.encode());
+                out
+            }
             Request::Bring { tag, up, name } => numbers(if *up { b'u' } else { b'd' }, &[*tag], name),
         }
     }
@@ -191,13 +208,76 @@ impl Request {
             b'c' => Request::Cancel(text(0)?),
             b'f' => Request::Forget(text(0)?),
             b's' => Request::States,
+            b'y' => Request::Sync,
+            b'z' => Request::BeginChange,
+            b'&' => {
+                let end = (number(0)? as usize).checked_mul(4)?.checked_add(4)?;
+                let tags =
+                    rest.get(4..end)?.chunks_exact(4).map(|t| u32::from_ne_bytes([t[0], t[1], t[2], t[3]]));
+                // One in another has no meaning, and no end.
+                let inner = rest.get(end..).filter(|inner| inner.first() != Some(&b'&'))?;
+                Request::After(tags.collect(), Box::new(Request::decode(inner)?))
+            }
             b'u' | b'd' => Request::Bring { tag: number(0)?, up: *op == b'u', name: text(4)? },
             _ => return None,
         })
     }
 }
 
+/// The first byte of a message that holds several, each with its length before it.
+const SEVERAL: u8 = b'*';
+
+/// Adds a message to one that holds several; the first stays as it is until there is another.
+fn gather(all: &mut Vec<u8>, message: &[u8]) {
+    if all.is_empty() {
+        return all.extend(message);
+    }
+    if all[0] != SEVERAL {
+        let first = std::mem::replace(all, vec![SEVERAL]);
+        all.extend((first.len() as u16).to_ne_bytes());
+        all.extend(first);
+    }
+    all.extend((message.len() as u16).to_ne_bytes());
+    all.extend(message);
+}
+
+/// The messages in one that holds several, or that one; `None` where there is a part of one.
+fn parts(message: &[u8]) -> Vec<Option<&[u8]>> {
+    let Some(mut rest) = message.strip_prefix(&[SEVERAL]) else { return vec![Some(message)] };
+    let mut parts = Vec::new();
+    while !rest.is_empty() {
+        let cut = rest.split_at_checked(2).and_then(|(length, rest)| {
+            rest.split_at_checked(u16::from_ne_bytes([length[0], length[1]]).into())
+        });
+        parts.push(cut.map(|(part, _)| part));
+        rest = cut.map_or(&[], |(_, rest)| rest);
+    }
+    parts
+}
+
+impl Request {
+    /// Adds an encoded request to a message of several.
+    pub fn gather(all: &mut Vec<u8>, message: &[u8]) {
+        gather(all, message);
+    }
+
+    /// The requests of a message, of one or of several; `None` for what is none.
+    pub fn decode_all(message: &[u8]) -> Vec<Option<Request>> {
+        parts(message).into_iter().map(|part| Request::decode(part?)).collect()
+    }
+}
+
 impl Reply {
+    /// Adds an encoded reply to a message of several.
+    pub fn gather(all: &mut Vec<u8>, message: &[u8]) {
+        gather(all, message);
+    }
+
+    /// Tells of each reply of a message, of one or of several. What makes no sense is passed over.
+    pub fn decode_all(message: &[u8], mut hear: impl FnMut(Reply)) {
+        parts(message).into_iter().filter_map(|part| Reply::decode(part?)).for_each(&mut hear);
+    }
+
     /// As a message.
     pub fn encode(&self) -> Vec<u8> {
         match self {
@@ -322,6 +402,13 @@ mod tests {
             Request::Cancel("/run/x".into()),
             Request::Forget("/run/x".into()),
             Request::States,
+            Request::Sync,
+            Request::BeginChange,
+            Request::After(vec![], Box::new(Request::States)),
+            Request::After(
+                vec![1, 7 | SOFT],
+                Box::new(Request::Bring { tag: 9, up: true, name: "w".into() }),
+            ),
             Request::Bring { tag: 9, up: true, name: "web".into() },
             Request::Bring { tag: 9, up: false, name: "web".into() },
         ] {
@@ -335,6 +422,20 @@ mod tests {
         ] {
             assert_eq!(Reply::decode(&reply.encode()), Some(reply));
         }
+    }
+
+    #[test]
+    fn several_in_a_message() {
+        let all = [Request::Check, Request::Gone(vec!["a".into()]), Request::States];
+        let mut message = Vec::new();
+        all.iter().for_each(|request| Request::gather(&mut message, &request.encode()));
+        assert_eq!(Request::decode_all(&message), all.map(Some));
+        assert_eq!(Request::decode_all(&Request::States.encode()), [Some(Request::States)]);
+        message.pop();
+        assert_eq!(Request::decode_all(&message).last(), Some(&None));
+        let mut count = 0;
+        Reply::decode_all(&Reply::StatesEnd.encode(), |_| count += 1);
+        assert_eq!(count, 1);
     }
 
     #[test]
@@ -352,8 +453,9 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_read_without_harm(bytes: Vec<u8>) {
-            let _ = Request::decode(&bytes);
-            let _ = Reply::decode(&bytes);
+            let _ = Request::decode_all(&bytes);
+            Reply::decode_all(&bytes, drop);
+            let _ = Request::decode_all(&[&b"*"[..], &bytes].concat());
         }
     }
 }

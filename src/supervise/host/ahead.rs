@@ -1,103 +1,134 @@
-//! What is done while the child of a start is on its way to executing.
+//! Steps that were asked for ahead of time: each is made as soon as those it waits for are settled, without
+//! a word to whoever asked and back.
 //!
-//! Of what a start costs us a third is spent in the child, a quarter on what is made and opened in the service
-//! directory before, and a tenth on writing down that it was started. When svscan names many entries at once, the
-//! next one is prepared and an earlier one written down while this one's child is busy: on two processors both go
-//! on at the same time. What was prepared is what [`Host::add`] would have done first; it waits for the next
-//! name and no longer.
+//! Only a line remembers them. Who asked plans the same and knows at each answer what follows; if we die, the
+//! line ends, and what was not answered is asked of our successor.
 
-use super::service::{self, Service, Supervise, Written};
-use super::{Host, Id};
-use crate::scan::Identity;
-use crate::servicedir;
-use std::os::fd::OwnedFd;
+use super::Host;
+use crate::supervise::wire::{Request, SOFT};
+use std::collections::BTreeMap;
 
-/// An entry whose supervision can begin at once.
-pub(super) struct Prepared {
-    name: String,
-    pub(super) dir: OwnedFd,
-    pub(super) identity: Identity,
-    pub(super) supervise: Supervise,
-}
-
-/// The next name on a list, and what was done for it.
+/// What one line wants done later.
 #[derive(Default)]
 pub(super) struct Ahead {
-    next: Option<String>,
-    prepared: Option<Prepared>,
+    /// What was answered on this line: whether it was as asked.
+    settled: BTreeMap<u32, bool>,
+    steps: Vec<Option<Step>>,
+    /// Which steps wait for an answer; `true`: any answer will do.
+    waiting: BTreeMap<u32, Vec<(usize, bool)>>,
+}
+
+struct Step {
+    /// So many answers it waits for.
+    left: usize,
+    request: Request,
 }
 
 impl Ahead {
-    /// What was prepared under this name.
-    pub(super) fn take(&mut self, name: &str) -> Option<Prepared> {
-        self.prepared.take().filter(|prepared| prepared.name == name)
+    /// Takes a step in; returns it if it is free to be made.
+    fn add(&mut self, tags: &[u32], request: Request) -> Option<Request> {
+        let split = |tag: &u32| (tag & !SOFT, tag & SOFT != 0);
+        let spoilt = |(tag, soft): (u32, bool)| !soft && self.settled.get(&tag) == Some(&false);
+        if tags.iter().map(split).any(spoilt) {
+            return None;
+        }
+        let (index, mut left) = (self.steps.len(), 0);
+        for (tag, soft) in tags.iter().map(split).filter(|(tag, _)| !self.settled.contains_key(tag)) {
+            left += 1;
+            self.waiting.entry(tag).or_default().push((index, soft));
+        }
+        if left == 0 {
+            return Some(request);
+        }
+        self.steps.push(Some(Step { left, request }));
+        None
     }
-}
 
-/// Something to do during a start.
-pub(super) struct Errand {
-    /// To be prepared.
-    name: String,
-    prepared: Option<Prepared>,
-    /// To be written down.
-    due: Option<(Id, Box<Service>)>,
-    written: Option<Written>,
+    /// An answer was given; what is free to be made now.
+    fn settle(&mut self, tag: u32, done: bool) -> Vec<Request> {
+        self.settled.insert(tag, done);
+        let mut free = Vec::new();
+        for (index, soft) in self.waiting.remove(&tag).unwrap_or_default() {
+            let place = &mut self.steps[index];
+            if !done && !soft {
+                *place = None;
+            } else if let Some(step) = place {
+                step.left -= 1;
+                if step.left == 0 {
+                    free.extend(place.take().map(|step| step.request));
+                }
+            }
+        }
+        free
+    }
 }
 
 impl Host {
-    /// Supervises what svscan or rc named.
-    pub(super) fn add_all(&mut self, link: u32, names: Vec<String>) {
-        let mut names = names.into_iter().peekable();
-        while let Some(name) = names.next() {
-            let is_new = |next: &&String| {
-                self.finishing.is_none()
-                    && !self.names.contains_key(next.as_str())
-                    && !self.deferred.contains_key(next.as_str())
-                    && !self.is_for_another(link, next)
-            };
-            self.ahead.next = names.peek().filter(is_new).cloned();
-            self.add_listed(link, name);
-        }
-        self.ahead = Ahead::default();
-    }
-
-    /// What is to be done during a start, if anything. The service that is started and its logger have a part in
-    /// that: neither is written down meanwhile.
-    pub(super) fn take_errand(&mut self, started: Id, logger: Option<Id>) -> Option<Errand> {
-        let name = self.ahead.next.take()?;
-        let first = self.due.front().copied().filter(|id| *id != started && Some(*id) != logger);
-        let due = first.and_then(|id| Some((id, self.services[id as usize].take()?)));
-        if due.is_some() {
-            self.due.pop_front();
-        }
-        Some(Errand { name, prepared: None, due, written: None })
-    }
-
-    /// Does it. A child of ours is on its way: see [`start_while`](crate::sys::spawn::Spawn::start_while).
-    pub(super) fn run_errand(&self, errand: &mut Errand) {
-        errand.prepared = self.prepare(&errand.name);
-        errand.written = errand.due.as_mut().map(|(_, service)| service.write_down_all(&self.journal));
-    }
-
-    /// Remembers what was prepared, and sees to what follows from what was written.
-    pub(super) fn end_errand(&mut self, errand: Errand) {
-        self.ahead.prepared = errand.prepared;
-        let Some((id, service)) = errand.due else { return };
-        self.services[id as usize] = Some(service);
-        match errand.written {
-            Some(written) => self.after_writing(id, written),
-            None => self.due.push_front(id),
+    /// A line begins a change: it forgets what it wanted before.
+    pub(super) fn begin_ahead(&mut self, link: u32) {
+        self.followers.retain(|(of, _)| *of != link);
+        if let Some(Some(l)) = self.links.get_mut(link as usize) {
+            l.ahead = Some(Ahead::default());
         }
     }
 
-    /// Does for a name what can be done before it is its turn. If that fails, it fails again then and is told.
-    fn prepare(&self, name: &str) -> Option<Prepared> {
-        let dir = servicedir::open(&self.base, name).ok()?;
-        let identity = Identity::of(&dir).ok()?;
-        if self.identities.contains_key(&identity) {
-            return None;
+    /// Makes a step when what it waits for is settled.
+    pub(super) fn put_ahead(&mut self, link: u32, tags: &[u32], request: Request) {
+        if let Some(Some(l)) = self.links.get_mut(link as usize) {
+            let free = l.ahead.get_or_insert_default().add(tags, request);
+            self.followers.extend(free.map(|request| (link, request)));
         }
-        let supervise = service::open_supervise(&dir).ok()?;
-        Some(Prepared { name: name.to_owned(), dir, identity, supervise })
+    }
+
+    /// An answer was given: what waited for it is next.
+    pub(super) fn let_follow(&mut self, link: u32, tag: u32, done: bool) {
+        if let Some(Some(l)) = self.links.get_mut(link as usize)
+            && let Some(ahead) = &mut l.ahead
+        {
+            let free = ahead.settle(tag, done);
+            self.followers.extend(free.into_iter().map(|request| (link, request)));
+        }
+    }
+
+    /// Makes the steps that are next.
+    pub(super) fn start_followers(&mut self) {
+        while let Some((link, request)) = self.followers.pop_front() {
+            self.obey_request(link, request);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step() -> Request {
+        Request::Check
+    }
+
+    #[test]
+    fn a_step_is_made_when_the_last_answer_is_given() {
+        let mut ahead = Ahead::default();
+        assert_eq!(ahead.settle(1, true), []);
+        assert_eq!(ahead.add(&[1], step()), Some(step()));
+        assert_eq!(ahead.add(&[1, 2, 3], step()), None);
+        assert_eq!(ahead.settle(3, true), []);
+        assert_eq!(ahead.settle(2, true), [step()]);
+        assert_eq!(ahead.settle(2, true), []);
+    }
+
+    #[test]
+    fn a_failure_drops_what_needs_it_and_frees_what_only_comes_after_it() {
+        let mut ahead = Ahead::default();
+        assert_eq!(ahead.add(&[1], step()), None);
+        assert_eq!(ahead.add(&[1 | SOFT], step()), None);
+        assert_eq!(ahead.settle(1, false), [step()]);
+        assert_eq!(ahead.settle(1, true), []);
+        assert_eq!(ahead.add(&[3], step()), None);
+        assert_eq!(ahead.settle(1, true), []);
+        assert_eq!(ahead.settle(4, false), []);
+        assert_eq!(ahead.add(&[2, 4], step()), None);
+        assert_eq!(ahead.settle(2, true), [], "it was dropped");
+        assert_eq!(ahead.settle(3, true), [step()]);
     }
 }

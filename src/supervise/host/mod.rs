@@ -19,6 +19,7 @@
 mod adopt;
 mod ahead;
 mod equip;
+mod errand;
 mod faults;
 mod fifo;
 mod launch;
@@ -30,6 +31,7 @@ mod settle;
 mod tree;
 mod upgrade;
 
+use self::ahead::Ahead;
 use self::faults::Faults;
 use self::fifo::Untold;
 use self::service::{Body, Service};
@@ -123,6 +125,8 @@ struct Link {
     unsent: VecDeque<Vec<u8>>,
     /// We are waiting for it to read.
     awaits_room: bool,
+    /// What it wants done later.
+    ahead: Option<Ahead>,
 }
 
 /// What is on a list.
@@ -135,7 +139,14 @@ struct Listed {
 
 impl Link {
     fn new(socket: OwnedFd) -> Link {
-        Link { socket, scanner: false, listing: None, unsent: VecDeque::new(), awaits_room: false }
+        Link {
+            socket,
+            scanner: false,
+            listing: None,
+            unsent: VecDeque::new(),
+            awaits_room: false,
+            ahead: None,
+        }
     }
 }
 
@@ -197,10 +208,14 @@ struct Host {
     listen_at: Option<Mono>,
     records: Option<OwnedFd>,
     links: Vec<Option<Link>>,
+    /// Something was answered in this turn and not sent yet.
+    replied: bool,
+    /// Requests that are next, by link: what they waited for is settled.
+    followers: VecDeque<(u32, Request)>,
     /// Requests that came before we knew what is ours already.
     early: Vec<(u32, Request)>,
     adopted: bool,
-    ahead: ahead::Ahead,
+    upcoming: errand::Upcoming,
     services: Vec<Option<Box<Service>>>,
     /// Counts who an index has been of, so that an event for an earlier one is told apart.
     lives: Vec<u16>,
@@ -284,9 +299,11 @@ impl Host {
             listen_at: None,
             records: None,
             links: Vec::new(),
+            replied: false,
+            followers: VecDeque::new(),
             early: Vec::new(),
             adopted: false,
-            ahead: ahead::Ahead::default(),
+            upcoming: errand::Upcoming::default(),
             services: Vec::new(),
             lives: Vec::new(),
             free: Vec::new(),

@@ -12,7 +12,7 @@ use crate::supervise::journal::{INPUT_BYTES, Source};
 use crate::supervise::machine::{Event, Leave};
 use crate::supervise::oneshot;
 use crate::supervise::oneshot::{Oneshot, Script};
-use crate::supervise::wire::{Finish, Outcome, Reply, Request, Standing, chunks};
+use crate::supervise::wire::{BATCH_BYTES, Finish, Outcome, Reply, Request, Standing, chunks};
 use crate::sys::{Errno, clock, process, socket};
 use crate::time::Mono;
 use rustix::event::epoll;
@@ -71,10 +71,15 @@ impl Host {
             let Some(Some(link)) = self.links.get(n as usize) else { return };
             match socket::receive(&link.socket, &mut buf) {
                 Ok(message) if message.len == 0 => return self.unlink(n),
-                Ok(message) => match Request::decode(&buf[..message.len]) {
-                    Some(request) => self.on_request(n, request, message.fds),
-                    None => return self.unlink(n),
-                },
+                Ok(message) => {
+                    let mut fds = message.fds;
+                    for request in Request::decode_all(&buf[..message.len]) {
+                        match request {
+                            Some(request) => self.on_request(n, request, std::mem::take(&mut fds)),
+                            None => return self.unlink(n),
+                        }
+                    }
+                }
                 Err(Errno::AGAIN) => return,
                 Err(_) => return self.unlink(n),
             }
@@ -84,6 +89,7 @@ impl Host {
     /// The other end is gone, or speaks another language.
     pub(super) fn unlink(&mut self, n: u32) {
         self.links[n as usize] = None;
+        self.followers.retain(|(link, _)| *link != n);
         for service in self.services.iter_mut().flatten() {
             service.goals.retain(|goal| goal.link != n);
         }
@@ -117,7 +123,7 @@ impl Host {
         }
     }
 
-    fn obey_request(&mut self, link: u32, request: Request) {
+    pub(super) fn obey_request(&mut self, link: u32, request: Request) {
         match request {
             Request::Hello => {}
             Request::Begin => {
@@ -166,6 +172,9 @@ impl Host {
                 }
             }
             Request::Bring { tag, up, name } => self.bring(Goal { link, tag, up }, &name),
+            Request::Sync => self.reply(link, &Reply::StatesEnd),
+            Request::BeginChange => self.begin_ahead(link),
+            Request::After(tags, request) => self.put_ahead(link, &tags, *request),
             Request::States => self.tell_states(link),
         }
     }
@@ -387,18 +396,30 @@ impl Host {
         self.reply(link, &Reply::StatesEnd);
     }
 
-    /// Answers. What the other end is too slow to read waits in line; it is not lost.
+    /// Answers, before this turn is over. What the other end is too slow to read waits in line; it is not
+    /// lost.
     pub(super) fn reply(&mut self, link: u32, reply: &Reply) {
         let Some(Some(l)) = self.links.get_mut(link as usize) else { return };
-        let idle = l.unsent.is_empty();
-        l.unsent.push_back(reply.encode());
-        if idle {
-            self.send_unsent(link);
+        let message = reply.encode();
+        match l.unsent.back_mut().filter(|_| !l.awaits_room) {
+            Some(last) if last.len() + message.len() < BATCH_BYTES => Reply::gather(last, &message),
+            _ => l.unsent.push_back(message),
+        }
+        self.replied = true;
+    }
+
+    /// Sends what was answered in this turn.
+    pub(super) fn send_replies(&mut self) {
+        if std::mem::take(&mut self.replied) {
+            (0..self.links.len() as u32).for_each(|link| self.send_unsent(link));
         }
     }
 
     fn send_unsent(&mut self, n: u32) {
         let Some(Some(link)) = self.links.get_mut(n as usize) else { return };
+        if link.unsent.is_empty() && !link.awaits_room {
+            return;
+        }
         while let Some(message) = link.unsent.front() {
             match socket::send(&link.socket, message, &[]) {
                 Ok(()) => link.unsent.pop_front(),

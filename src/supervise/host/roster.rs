@@ -1,6 +1,6 @@
 //! Who is supervised: services that come, wait, and are taken in.
 
-use super::ahead::Prepared;
+use super::errand::Prepared;
 use super::faults::Step;
 use super::service::Service;
 use super::{DEFER_MOST, Deferred, Host, Id, Token};
@@ -37,7 +37,7 @@ impl Host {
 
     /// Supervises the service directory `path` under `name`, unless that is done already.
     pub(super) fn add(&mut self, name: &str, path: &str) -> Result<Identity> {
-        if let Some(Prepared { dir, identity, supervise, .. }) = self.ahead.take(path) {
+        if let Some(Prepared { dir, identity, supervise, .. }) = self.upcoming.take(path) {
             self.begin_service(name, dir, identity, Some(supervise))?;
             return Ok(identity);
         }

@@ -26,16 +26,27 @@ impl Host {
 
     /// Writes down what has become due, answers who waits, and lets go of what is gone.
     pub(super) fn write_down_due(&mut self) {
-        while let Some(id) = self.due.pop_front() {
-            // Where all end together, many die while others are written down: one record says it all.
-            if self.finishing.is_some() {
-                self.reap();
+        loop {
+            // What is next is begun before what was is written down.
+            self.start_followers();
+            self.send_replies();
+            let due = std::mem::take(&mut self.due);
+            if due.is_empty() {
+                break;
             }
-            let Some(service) = self.services[id as usize].as_deref_mut() else { continue };
-            let written = service.write_down_all(&self.journal);
-            self.after_writing(id, written);
+            due.into_iter().for_each(|id| self.write_down(id));
         }
         self.release();
+    }
+
+    fn write_down(&mut self, id: Id) {
+        // Where all end together, many die while others are written down: one record says it all.
+        if self.finishing.is_some() {
+            self.reap();
+        }
+        let Some(service) = self.services[id as usize].as_deref_mut() else { return };
+        let written = service.write_down_all(&self.journal);
+        self.after_writing(id, written);
     }
 
     /// What depends on what was written down.
@@ -102,6 +113,7 @@ impl Host {
     pub(super) fn answer(&mut self, goals: Vec<Goal>, outcome: Outcome, wait: WaitStatus) {
         for Goal { link, tag, .. } in goals {
             self.reply(link, &Reply::Settled(Settled { tag, outcome, wait }));
+            self.let_follow(link, tag, outcome == Outcome::Done);
         }
     }
 
