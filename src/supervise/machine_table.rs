@@ -297,6 +297,9 @@ fn every_event_in_every_state() {
             let (mut asked, mut asked_for) = (Todo::default(), Todo::default());
             let (event, rules, now) = event_of(row, &real);
             real.on(now, event, &rules, &mut asked);
+            if let Event::Leave(how) = event {
+                expected.drains = how == Leave::CloseInput;
+            }
             for word in cell.split(' ').filter(|word| !word.is_empty()) {
                 apply(word, row, event, now, &mut expected, &mut asked_for);
             }

@@ -344,7 +344,7 @@ mod tests {
 
     #[test]
     fn a_name_with_parentheses_does_not_shift_the_fields() {
-        let line = b"12 (a) S 9 (b)) Z 34 5 6 0 -1 4194564 0 0 0 0 0 0 0 0 20 0 1 0 777 0 0\n";
+        let line = b"12 (a) S 9 (b)) Z 34 5 6 0 -1 4194628 0 0 0 0 0 0 0 0 20 0 1 0 777 0 0\n";
         let stat = parse_stat(line).unwrap();
         assert_eq!((stat.state, stat.ppid, stat.pgrp, stat.session), (b'Z', 34, 5, 6));
         assert_eq!((stat.start, stat.exiting, stat.unexecuted), (7_770_000_000, true, true));
