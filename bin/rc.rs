@@ -2,16 +2,12 @@
 
 use lexopt::prelude::*;
 use perennial::cli;
-use perennial::diag::{self, Result, code};
-use perennial::init::overlay;
-use perennial::rc::args::{Args, select, timeout};
+use perennial::diag::{self, Result};
+use perennial::rc::args::{Args, Form, timeout};
 use perennial::rc::change::{self, Lines, Wish};
-use perennial::rc::check::{check, read, refuse};
-use perennial::rc::live::{Busy, Live};
-use perennial::rc::scripts::Root;
-use perennial::rc::{apply, compile, draw, show};
-use perennial::report::table;
-use perennial::sys::clock;
+use perennial::rc::check::check;
+use perennial::rc::live::Busy;
+use perennial::rc::{apply, compile, views};
 use std::process::ExitCode;
 
 const USAGE: &str = "rc check [ --root image ] [ --layer ] [ source... ]\n\
@@ -19,8 +15,11 @@ const USAGE: &str = "rc check [ --root image ] [ --layer ] [ source... ]\n\
     \x20      rc [ -l live ] [ -t timeout ] [ -j jobs ] [ -b ] [ --dry-run ] [ --ready-within time ] apply [ source... ]\n\
     \x20      rc [ -l live ] [ -u | -d | -D ] [ -a ] [ -t timeout ] [ -j jobs ] [ -b ] change [ name... ]\n\
     \x20      rc [ -l live ] list [ --up ] [ name... ]\n\
-    \x20      rc [ -l live ] status [ --json ] [ name... ]\n\
-    \x20      rc [ -l live ] graph [ name... ]\n\
+    \x20      rc [ -l live ] status [ --json ] [ --up ] [ name... ]\n\
+    \x20      rc [ -l live ] deps [ -r ] [ --json ] name...\n\
+    \x20      rc [ -l live ] graph [ -r ] [ --dot | --svg ] [ name... ]\n\
+    \x20      rc [ -l live ] why name...\n\
+    \x20      rc [ -l live ] blame | critical | plot [ name... ]\n\
     \x20      rc compile database source...\n\
     \x20      rc init -c database [ -l live ] [ -p prefix ] scandir";
 
@@ -51,6 +50,9 @@ pub fn rc(mut parser: lexopt::Parser) -> Result<u8> {
             Long("root") => args.root = Some(parser.value()?.string()?),
             Long("layer") => args.layer = true,
             Long("json") => args.json = true,
+            Short('r') => args.reverse = true,
+            Long("dot") => args.form = Form::Dot,
+            Long("svg") => args.form = Form::Svg,
             Long("up") => args.only_up = true,
             Short('h') | Long("help") => return cli::help(USAGE),
             Value(word) if command.is_none() => command = Some(word.string()?),
@@ -81,65 +83,20 @@ pub fn rc(mut parser: lexopt::Parser) -> Result<u8> {
             let wish = if args.up { Wish::Up } else { Wish::Down };
             change::change(&args, wish, if args.wait { Busy::Wait } else { Busy::Refuse }, &mut Lines)
         }
-        Some("list") => list(&args),
-        Some("status") => status(&args),
-        Some("graph") => graph(&args),
+        Some("list") => show(views::list(&args)),
+        Some("status") => show(views::status(&args)),
+        Some("graph") => show(views::graph(&args)),
+        Some("deps" | "why") if args.names.is_empty() => Err(cli::usage(USAGE)),
+        Some("deps") => show(views::deps(&args)),
+        Some("why") => show(views::why(&args)),
+        Some("blame") => show(views::blame(&args)),
+        Some("critical") => show(views::critical(&args)),
+        Some("plot") => show(views::plot(&args)),
         _ => Err(cli::usage(USAGE)),
     }
 }
 
-fn list(args: &Args) -> Result<u8> {
-    let rows = chosen_rows(args)?;
-    let wanted = rows.iter().filter(|row| !(args.only_up || args.all) || row.is_up());
-    let names: String = wanted.map(|row| format!("{}\n", row.name())).collect();
-    diag::put(1, names.as_bytes());
-    Ok(code::OK)
-}
-
-/// What the services are that were named, or all of them.
-fn chosen_rows(args: &Args) -> Result<Vec<show::Row>> {
-    let live = Live::open(&args.live)?;
-    let selection = select(&live.graph, &args.names)?;
-    let mut rows = show::rows(&live);
-    if !args.names.is_empty() {
-        rows.retain(|row| live.graph.index(row.name()).is_some_and(|i| selection.contains(&i)));
-    }
-    Ok(rows)
-}
-
-fn status(args: &Args) -> Result<u8> {
-    let rows = chosen_rows(args)?;
-    let now = clock::wall();
-    let text = match args.json {
-        true => show::json(&rows, now),
-        false => show::table(&rows, now, table::colour()),
-    };
-    diag::put(1, text.as_bytes());
-    Ok(code::OK)
-}
-
-fn graph(args: &Args) -> Result<u8> {
-    let graph = match Live::open(&args.live) {
-        Ok(live) => live.graph,
-        // Nothing runs: draw what would be booted.
-        Err(_) => {
-            let (_, graph, findings) = read(&Root::here(), &[]);
-            refuse(&findings)?;
-            graph
-        }
-    };
-    let (roots, left) = match (args.names.as_slice(), graph.bundles.get(overlay::TOP)) {
-        ([], Some(top)) => draw::boot_roots(&graph, top),
-        ([], None) => (draw::roots(&graph), Vec::new()),
-        (names, _) => {
-            select(&graph, names)?;
-            (names.to_vec(), Vec::new())
-        }
-    };
-    let mut text = draw::tree(&graph, &roots);
-    if !left.is_empty() {
-        text += &format!("not started at boot: {}\n", left.join(" "));
-    }
-    diag::put(1, text.as_bytes());
-    Ok(code::OK)
+/// Prints what a command shows.
+fn show(text: Result<String>) -> Result<u8> {
+    diag::print(text?)
 }

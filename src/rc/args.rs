@@ -43,8 +43,24 @@ pub struct Args {
     pub json: bool,
     /// `--up`
     pub only_up: bool,
+    /// `-r`: the other way round.
+    pub reverse: bool,
+    /// `--dot`, `--svg`
+    pub form: Form,
     /// What stands after the command.
     pub names: Vec<String>,
+}
+
+/// What a graph is drawn as.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Form {
+    /// An indented tree.
+    #[default]
+    Tree,
+    /// For graphviz.
+    Dot,
+    /// A picture.
+    Svg,
 }
 
 impl Default for Args {
@@ -66,6 +82,8 @@ impl Default for Args {
             dry_run: false,
             json: false,
             only_up: false,
+            reverse: false,
+            form: Form::Tree,
             names: Vec::new(),
         }
     }

@@ -16,6 +16,7 @@ use super::line::{Heard, Line};
 use super::live::Live;
 use super::plan::{Fate, Plan};
 use super::timing::{self, Outcome as Noted, Timing, Timings};
+use super::underway;
 use crate::diag::{Error, Result, Unable};
 use crate::process::WaitStatus;
 use crate::servicedir::client;
@@ -280,6 +281,8 @@ impl<'a> Engine<'a> {
         let graph = &self.live.graph;
         let keep = |index: Index| !options.even_essential && graph.services[index].essential;
         let plan = Plan::new(graph, selection, up, &self.now, keep);
+        let steps = plan.with(Fate::Waiting).chain(plan.with(Fate::Running));
+        let _note = underway::begin(&self.live.path, up, steps.map(|index| graph.name(index)));
         let mut change = Change {
             graph,
             engine: self,

@@ -138,6 +138,26 @@ impl Graph {
         closed
     }
 
+    /// The services of `set` in an order in which they can be started (or, reversed, stopped).
+    pub fn in_order(&self, set: BTreeSet<Index>, reverse: bool) -> Vec<Index> {
+        let (mut order, mut placed) = (Vec::new(), BTreeSet::new());
+        let mut stack: Vec<(Index, bool)> = set.iter().rev().map(|index| (*index, false)).collect();
+        while let Some((index, is_over)) = stack.pop() {
+            if is_over {
+                order.push(index);
+            } else if set.contains(&index) && placed.insert(index) {
+                stack.push((index, true));
+                let service = &self.services[index];
+                let edges = match reverse {
+                    true => [&service.needed_by, &service.preferred_by],
+                    false => [&service.needs, &service.wants],
+                };
+                stack.extend(edges.into_iter().flatten().rev().map(|other| (*other, false)));
+            }
+        }
+        order
+    }
+
     /// What a service needs, as people are shown it: in the place of a hidden service stands what that needs.
     pub fn shown_needs(&self, index: Index) -> Vec<Index> {
         let mut shown = BTreeSet::new();

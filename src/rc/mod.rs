@@ -9,21 +9,31 @@
 //! - [`engine`]: carries a plan out, talking to the supervisor over a [`line`].
 //! - [`timing`]: when each service was asked for, started and ready.
 //! - [`args`], [`check`], [`compile`], [`change`], [`apply`]: commands.
-//! - [`draw`], [`show`]: the graph, and what is up, for people.
+//! - [`draw`], [`show`]: the graph, and what is up, for people. [`views`]: the commands that show these.
+//! - [`layout`], [`picture`]: the graph as a picture. [`times`], [`chart`]: what took how long. [`why`]: why a
+//!   service is up, or is not, with the end of its log ([`logs`]) and the change under way ([`underway`]).
 
 pub mod apply;
 pub mod args;
 pub mod change;
+pub mod chart;
 pub mod check;
 pub mod compile;
 pub mod draw;
 pub mod engine;
 pub mod graph;
+pub mod layout;
 pub mod line;
 pub mod live;
+pub mod logs;
+pub mod picture;
 pub mod plan;
 pub mod scripts;
 pub mod show;
 pub mod source;
 pub mod stage;
+pub mod times;
 pub mod timing;
+pub mod underway;
+pub mod views;
+pub mod why;

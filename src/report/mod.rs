@@ -1,7 +1,9 @@
 //! Showing what is: tables for people, JSON for programs.
 
+pub mod cause;
 pub mod json;
 pub mod service;
+pub mod svg;
 pub mod table;
 
 use std::time::Duration;

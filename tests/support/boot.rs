@@ -2,6 +2,9 @@
 //! has filled and an empty `/run`. Everything else is the machine's. Where namespaces are not to be had the
 //! tests say so and pass.
 
+// Each test program uses a part of this.
+#![allow(dead_code)]
+
 use std::cell::RefCell;
 use std::fmt::Debug;
 use std::fs;

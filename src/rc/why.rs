@@ -1,0 +1,310 @@
+//! Why a service is up, or is not, in one answer.
+
+use super::graph::{Graph, Index};
+use super::live::Live;
+use super::logs;
+use super::show::{Look, Row};
+use super::times::before;
+use super::timing::{Outcome, Timing};
+use crate::init::overlay;
+use crate::ordered::unique;
+use crate::process::WaitStatus;
+use crate::report::{age, cause, took};
+use crate::sys::clock;
+use crate::time::Tai64n;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::time::Duration;
+
+/// So many names of a list are shown.
+const NAMES: usize = 8;
+/// So many lines of a log are shown.
+const LINES: usize = 6;
+
+/// The answer for one service.
+pub fn explain(live: &Live, look: &Look<'_>, index: Index) -> String {
+    let answer = Answer { live, look, graph: &live.graph, row: look.row(index), now: clock::wall() };
+    answer.text()
+}
+
+struct Answer<'a> {
+    live: &'a Live,
+    look: &'a Look<'a>,
+    graph: &'a Graph,
+    row: Row,
+    now: Tai64n,
+}
+
+impl Answer<'_> {
+    fn text(&self) -> String {
+        let service = &self.graph.services[self.row.index];
+        let kind = if service.longrun { "longrun" } else { "oneshot" };
+        let mut text = format!("{} ({kind}) {}\n", service.name, self.verdict());
+        let mut fact = |what: &str, lines: Vec<String>| {
+            for (n, line) in lines.iter().enumerate() {
+                let what = if n == 0 { what } else { "" };
+                let _ = writeln!(text, "  {what:<10} {line}");
+            }
+        };
+        fact("wanted", self.wanted());
+        fact("blocked", self.blocked());
+        fact("last exit", self.last_exit().into_iter().collect());
+        fact("next try", self.next_try().into_iter().collect());
+        fact("log", self.log());
+        text
+    }
+
+    fn failed(&self) -> Option<Timing> {
+        self.look.last_try(self.row.name()).filter(|timing| timing.outcome != Outcome::Done)
+    }
+
+    fn for_(&self) -> String {
+        self.row.age(self.now).map_or(String::new(), |d| format!(" for {}", age(d)))
+    }
+
+    /// What it is, behind its name.
+    fn verdict(&self) -> String {
+        let service = &self.graph.services[self.row.index];
+        let since = self.for_();
+        match self.row.word.0.as_str() {
+            "up" if service.longrun => {
+                let pid = self.row.status.pid.map_or(String::new(), |pid| format!(", pid {pid}"));
+                let ready = self.row.took().map_or(String::new(), |d| format!(", ready after {}", took(d)));
+                format!("is up{since}{pid}{ready}")
+            }
+            "up" => {
+                let ran =
+                    self.row.took().map_or(String::new(), |d| format!("; its command took {}", took(d)));
+                format!("is up{since}{ran}")
+            }
+            "starting" if service.longrun => {
+                format!("has been starting{since}: it has not said yet that it is ready{}", self.limit())
+            }
+            "starting" => format!("has been starting{since}: its command is running{}", self.limit()),
+            "stopping" => format!("has been stopping{since}"),
+            "finishing" => format!("is down, and its finish script is running{since}"),
+            "paused" => "is paused: svc -c lets it go on".to_owned(),
+            "waiting" if !self.row.waits_for.is_empty() => "waits for others to be up".to_owned(),
+            "waiting" if self.is_in_change() => "is next to be started".to_owned(),
+            "waiting" => "died, and is started again".to_owned(),
+            "failing" => {
+                format!(
+                    "cannot be started: {}",
+                    self.row.state.failure.as_deref().unwrap_or("it is not said why")
+                )
+            }
+            "blocked" => "was not started, because others are not up".to_owned(),
+            "skipped" => "is down: its condition was not met".to_owned(),
+            "failed" => match self.failed() {
+                Some(Timing { outcome: Outcome::TimedOut, started: Some(from), ended: Some(to), .. }) => {
+                    format!("was not up in time: given up after {}", took(to.since(from)))
+                }
+                _ => "failed to come up".to_owned(),
+            },
+            "unsupervised" => format!("has no supervisor: is svscan running on {}?", self.live.scandir),
+            "down" => self.why_down(),
+            other => format!("is {other}{since}"),
+        }
+    }
+
+    fn is_in_change(&self) -> bool {
+        self.look.underway.as_ref().is_some_and(|change| change.names.contains(self.row.name()))
+    }
+
+    fn limit(&self) -> String {
+        let millis = self.graph.services[self.row.index].timeout_up;
+        match millis {
+            0 => String::new(),
+            _ => format!(", and has {} for it", took(Duration::from_millis(millis.into()))),
+        }
+    }
+
+    fn why_down(&self) -> String {
+        let name = self.row.name().to_owned();
+        let [up, down] = [true, false].map(|up| self.look.timings.get(&(up, name.clone())));
+        let ago = |timing: &Timing| {
+            let at = timing.ended.unwrap_or(timing.asked);
+            format!("{} ago", age(clock::mono().since(at)))
+        };
+        match (up, down) {
+            (up, Some(down)) if up.is_none_or(|up| up.asked < down.asked) => {
+                format!("is down: it was taken down {}", ago(down))
+            }
+            (Some(up), _) if up.outcome == Outcome::Interrupted => {
+                format!("is down: the change that was to bring it up was interrupted {}", ago(up))
+            }
+            (Some(up), _) if self.graph.services[self.row.index].longrun => format!(
+                "is down: it was brought up {}, and since then told to stay down by svc, or by its finish \
+                 script (exit 125)",
+                ago(up)
+            ),
+            _ => "is down: nobody has asked for it".to_owned(),
+        }
+    }
+
+    /// Who wants it.
+    fn wanted(&self) -> Vec<String> {
+        let index = self.row.index;
+        let mut lines = Vec::new();
+        let service = &self.graph.services[index];
+        let names = |list: &[Index]| {
+            let shown = unique(list.to_vec()).into_iter().filter(|i| !self.graph.services[*i].hidden);
+            let names: Vec<&str> = shown.map(|i| self.graph.name(i)).collect();
+            some(&names)
+        };
+        let needing = self.needing();
+        if !needing.is_empty() {
+            lines.push(format!("needed by {}", names(&needing)));
+        }
+        let wanting: Vec<Index> = service
+            .preferred_by
+            .iter()
+            .copied()
+            .filter(|i| self.graph.services[*i].wants.contains(&index))
+            .collect();
+        if !wanting.is_empty() {
+            lines.push(format!("wanted by {}", names(&wanting)));
+        }
+        let holds = |(name, members): &(&String, &Vec<Index>)| {
+            name.as_str() != overlay::TOP && members.contains(&index)
+        };
+        let bundles = self.graph.bundles.iter().filter(holds);
+        let bundles: Vec<&str> = bundles.map(|(name, _)| name.as_str()).collect();
+        if !bundles.is_empty() {
+            lines.push(format!(
+                "in {} {}",
+                if bundles.len() == 1 { "bundle" } else { "bundles" },
+                some(&bundles)
+            ));
+        }
+        if lines.is_empty() {
+            lines.push("by no other service, and it is in no bundle".to_owned());
+        }
+        lines
+    }
+
+    /// What needs it; in the place of a hidden service what needs that.
+    fn needing(&self) -> Vec<Index> {
+        let (mut shown, mut passed) = (Vec::new(), BTreeSet::new());
+        let mut queue = self.graph.services[self.row.index].needed_by.clone();
+        while let Some(index) = queue.pop() {
+            match self.graph.services[index].hidden {
+                false => shown.push(index),
+                true if passed.insert(index) => queue.extend(&self.graph.services[index].needed_by),
+                true => {}
+            }
+        }
+        shown
+    }
+
+    /// Each way to something that is not up though it should be: the edges that block.
+    fn blocked(&self) -> Vec<String> {
+        if self.row.is_up() || matches!(self.row.word.0.as_str(), "starting" | "stopping" | "finishing") {
+            return Vec::new();
+        }
+        let mut rows: BTreeMap<Index, Row> = BTreeMap::new();
+        let mut seen = BTreeSet::new();
+        let mut queue = vec![vec![self.row.index]];
+        let mut lines = Vec::new();
+        while let Some(way) = queue.pop() {
+            let Some(index) = way.last().copied() else { continue };
+            let mut onward = Vec::new();
+            for next in unique(before(self.graph, index)) {
+                let row = rows.entry(next).or_insert_with(|| self.look.row(next));
+                if !row.is_up() {
+                    onward.push(next);
+                }
+            }
+            if onward.is_empty() && way.len() > 1 {
+                lines.push(self.way(&way, &rows[&index]));
+            }
+            for next in onward.into_iter().rev().filter(|next| seen.insert(*next)) {
+                queue.push([&way[..], &[next]].concat());
+            }
+        }
+        let more = lines.len().saturating_sub(NAMES);
+        lines.truncate(NAMES);
+        if more > 0 {
+            lines.push(format!("and {more} more"));
+        }
+        lines
+    }
+
+    /// `it needs db, which needs mount: failed, exit 32`
+    fn way(&self, way: &[Index], end: &Row) -> String {
+        let mut text = String::from("it ");
+        for pair in way.windows(2) {
+            let service = &self.graph.services[pair[0]];
+            let edge = match () {
+                () if service.wants.contains(&pair[1]) => "wants",
+                () if service.after.contains(&pair[1]) => "comes after",
+                () => "needs",
+            };
+            let which = if pair[0] == way[0] { "" } else { ", which " };
+            let _ = write!(text, "{which}{edge} {}", self.graph.name(pair[1]));
+        }
+        let _ = write!(text, ": {}", end.word.0);
+        if let Some(wait) = end.last_exit().filter(|_| end.word.0 != "down") {
+            let _ = write!(text, ", {}", with_cause(wait));
+        }
+        text
+    }
+
+    fn last_exit(&self) -> Option<String> {
+        let wait = self.row.last_exit()?;
+        if !self.graph.services[self.row.index].longrun && self.row.is_up() {
+            return None;
+        }
+        let times = match self.row.state.deaths {
+            0 | 1 => String::new(),
+            n => format!("; it has died {n} times"),
+        };
+        Some(format!("{}{times}", with_cause(wait)))
+    }
+
+    fn next_try(&self) -> Option<String> {
+        let wait = self.row.retry(self.now)?;
+        Some(format!("in {}", took(wait)))
+    }
+
+    fn log(&self) -> Vec<String> {
+        let service = &self.graph.services[self.row.index];
+        if !service.longrun {
+            return Vec::new();
+        }
+        let logger = logs::logger(self.live, self.row.index);
+        let own = logger.is_none().then(|| logs::directory(self.live, self.row.index)).flatten();
+        let (dir, by) = match (logger, own) {
+            (_, Some(dir)) => (Some(dir), String::new()),
+            (Some(logger), _) => {
+                (logs::directory(self.live, logger), format!(", by {}", self.graph.name(logger)))
+            }
+            (None, None) => {
+                return vec!["none of its own: its output goes where the supervisor's goes".to_owned()];
+            }
+        };
+        let Some(dir) = dir else {
+            return vec![format!("by {}; its directory is not known", by.trim_start_matches(", by "))];
+        };
+        let lines = logs::last_lines(&dir, LINES, self.now);
+        let mut all = vec![format!("{dir}{by}{}", if lines.is_empty() { ", empty" } else { "" })];
+        all.extend(lines.into_iter().map(|line| format!("| {line}")));
+        all
+    }
+}
+
+fn with_cause(wait: WaitStatus) -> String {
+    match cause::of(wait) {
+        text if text.is_empty() => wait.to_string(),
+        text => format!("{wait} ({text})"),
+    }
+}
+
+/// The first names of a list, and how many more there are.
+fn some(names: &[&str]) -> String {
+    let (first, rest) = names.split_at(names.len().min(NAMES));
+    match rest.len() {
+        0 => first.join(" "),
+        n => format!("{} and {n} more", first.join(" ")),
+    }
+}

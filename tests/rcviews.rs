@@ -1,0 +1,140 @@
+//! What `rc` shows of services that run, wait, fail: in containers with real ones.
+
+#[path = "support/boot.rs"]
+mod support;
+
+use support::{Container, Image};
+
+const SLEEP: &str = "exec sleep 1000";
+
+/// Numbers, which differ from run to run, as `#`; and units with them.
+fn masked(text: &str) -> String {
+    let mut out = String::new();
+    let mut words = text.split_inclusive(char::is_whitespace).peekable();
+    while let Some(word) = words.next() {
+        let is_number = word.starts_with(|c: char| c.is_ascii_digit());
+        let unit = words.peek().map_or("", |next| next.trim_end_matches([',', ':', ';', '\n', ' ']));
+        if is_number && ["ms", "s", "min"].contains(&unit) {
+            let next = words.next().unwrap_or_default();
+            out.push_str("TIME");
+            out.push_str(next.trim_start_matches(|c: char| c.is_ascii_alphabetic()));
+        } else {
+            out.push_str(word);
+        }
+    }
+    out
+}
+
+/// A boot in which `mount` waits until somebody opens its gate, `bad` fails, and others depend on them.
+fn gated() -> Option<Container> {
+    let image = Image::new()?.setup("mkfifo /run/gate; ");
+    let image = image.oneshot("mount", "read -r line </run/gate", &[]).longrun("db", SLEEP, &["mount"]);
+    let image = image.longrun("web", SLEEP, &["db"]).oneshot("bad", "exit 127", &[]);
+    let image = image.oneshot("shop", "true", &["bad"]).file("shop/wants.d/web", "");
+    Some(image.boot(&[]))
+}
+
+#[test]
+fn while_a_boot_goes_on_it_is_told_who_waits_for_whom() {
+    let Some(container) = gated() else { return };
+    container.wait_for("unable to start service bad");
+    let status = container.shows("rc status");
+    let line = |name: &str| status.lines().find(|l| l.starts_with(name)).unwrap_or_default().to_owned();
+    assert!(line("mount").contains(" starting "), "{status}");
+    assert!(line("db").contains(" waiting ") && line("db").ends_with("  for mount"), "{status}");
+    assert!(line("web").contains(" waiting ") && line("web").ends_with("  for db"), "{status}");
+    assert!(line("bad").contains(" failed ") && line("bad").ends_with("  exit 127"), "{status}");
+    let why = masked(&container.shows("rc why web"));
+    assert_eq!(
+        why,
+        "web (longrun) waits for others to be up\n\
+         \x20 wanted     wanted by shop\n\
+         \x20            in bundle user\n\
+         \x20 blocked    it needs db, which needs mount: starting\n\
+         \x20 log        none of its own: its output goes where the supervisor's goes\n"
+    );
+    assert!(container.shows("rc critical").contains("no change that brought services up is over yet"));
+    container.inside("echo >/run/gate");
+    container.wait_until("all is over", || container.shows("rc blame").contains("web"));
+    let why = masked(&container.shows("rc why shop"));
+    assert_eq!(
+        why,
+        "shop (oneshot) was not started, because others are not up\n\
+         \x20 wanted     in bundle user\n\
+         \x20 blocked    it needs bad: failed, exit 127 (a program was not found)\n"
+    );
+    let why = container.shows("rc why bad");
+    assert!(why.starts_with("bad (oneshot) failed to come up\n"), "{why}");
+    assert!(why.contains("\n  last exit  exit 127 (a program was not found)\n"), "{why}");
+    assert!(container.shows("rc status shop").contains("blocked"));
+    container.stop();
+}
+
+#[test]
+fn what_a_boot_took_is_shown() {
+    let Some(image) = Image::new() else { return };
+    let image = image.oneshot("mount", "sleep 0.1", &[]).longrun(
+        "db",
+        "sleep 0.2; echo >&3; exec sleep 1000",
+        &["mount"],
+    );
+    let image =
+        image.file("db/notification-fd", "3").longrun("web", SLEEP, &["db"]).longrun("alone", SLEEP, &[]);
+    let container = image.boot(&[]);
+    container.wait_for("4 services up in ");
+    let blame = container.shows("rc blame");
+    let services: Vec<&str> = blame.lines().skip(1).filter_map(|l| l.split_whitespace().last()).collect();
+    assert_eq!(services[..2], ["db", "mount"], "{blame}");
+    let critical = container.shows("rc critical");
+    let chain: Vec<&str> = critical.lines().skip(2).filter_map(|l| l.split_whitespace().last()).collect();
+    assert_eq!(chain, ["mount", "db", "web"], "{critical}");
+    assert!(critical.starts_with("4 services up in "), "{critical}");
+    let plot = container.shows("rc plot");
+    assert!(plot.starts_with("<svg ") && plot.ends_with("</svg>\n"), "{plot}");
+    assert!(plot.contains("Critical chain: mount → db → web"), "{plot}");
+    assert_eq!(
+        container.shows("rc deps web"),
+        "service  edge            state\nmount    through others  up\ndb       needs           up\n"
+    );
+    assert_eq!(
+        container.shows("rc deps -r --json db"),
+        "[{\"name\":\"web\",\"edge\":\"needs\",\"state\":\"up\"}]\n"
+    );
+    let graph = container.shows("rc graph --svg web");
+    assert!(graph.contains("3 services and what must be up before"), "{graph}");
+    assert!(graph.contains("class=\"box good\""), "{graph}");
+    assert!(container.shows("rc graph --dot web").contains("\t\"web\" -> \"db\" [style=solid]\n"));
+    let json = container.shows("rc status --json db");
+    for part in ["\"state\":\"up\",\"up\":true,\"pid\":", "\"waits_for\":[]", "\"needs\":[\"mount\"]"] {
+        assert!(json.contains(part), "{json}");
+    }
+    // Started again, it belongs to another change.
+    container.inside("rc down web && rc up web");
+    assert!(container.shows("rc plot").contains("1 service was started again later and is not shown."));
+    assert!(container.shows("rc plot web").contains(">1 service up in "));
+    container.inside("rc down web");
+    let why = masked(&container.shows("rc why web"));
+    assert!(why.starts_with("web (longrun) is down: it was taken down TIME ago\n"), "{why}");
+    container.stop();
+}
+
+#[test]
+fn why_has_the_last_lines_of_the_log() {
+    let Some(image) = Image::new() else { return };
+    let image = image.longrun("web", "echo begins; echo ends; exec sleep 1000", &["dir"]);
+    let image = image.oneshot("dir", "mkdir -p /run/log", &[]);
+    let image = image.longrun(
+        "web-log",
+        "exec >/run/log/current; while read -r line; do echo \"$line\"; done",
+        &["dir"],
+    );
+    let image = image.file("web/producer-for", "web-log").file("web-log/consumer-for", "web");
+    let container = image.boot(&[]);
+    container.wait_for("3 services up in ");
+    container.inside("echo '@400000000000002500000000 earlier' >>/run/log/current");
+    let why = container.shows("rc why web web-log");
+    assert!(why.contains("\n  log        /run/log, by web-log\n             | "), "{why}");
+    assert!(why.contains(" ago: earlier\n"), "{why}");
+    assert!(why.contains("\nweb-log (longrun) is up for "), "{why}");
+    container.stop();
+}
