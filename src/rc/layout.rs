@@ -69,6 +69,7 @@ pub fn layered(widths: &[i32], edges: &[Edge], wanted: i32) -> Layout {
         let mut net = Net::new(widths, edges, &rows);
         net.order();
         net.spread(wanted);
+        net.move_left();
         let drawn = net.layout(widths, edges, &rows);
         let excess = drawn.width - wanted;
         if best.as_ref().is_none_or(|best| drawn.width < best.width) {
@@ -267,6 +268,12 @@ impl Net {
                 self.settle(if sweep % 2 == 0 { step } else { count - 1 - step }, sweep, width);
             }
         }
+    }
+
+    /// Moves all of it to the left edge.
+    fn move_left(&mut self) {
+        let left = self.places.iter().map(|place| place.x - place.width / 2).min().unwrap_or(0);
+        self.places.iter_mut().for_each(|place| place.x -= left);
     }
 
     /// Moves a row as near to where it wants to be as there is room: the least squares of all displacements.

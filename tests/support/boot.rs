@@ -62,7 +62,8 @@ impl Image {
         Some(Image { way, base, environment, setup: String::new() })
     }
 
-    fn etc(&self) -> PathBuf {
+    /// Its `/etc`.
+    pub fn etc(&self) -> PathBuf {
         self.base.join("etc")
     }
 
