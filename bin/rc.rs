@@ -4,9 +4,10 @@ use lexopt::prelude::*;
 use perennial::cli;
 use perennial::diag::{self, Result};
 use perennial::rc::args::{Args, Form, timeout};
-use perennial::rc::change::{self, Lines, Wish};
+use perennial::rc::change::{self, Wish};
 use perennial::rc::check::check;
 use perennial::rc::live::Busy;
+use perennial::rc::progress::Shown;
 use perennial::rc::{apply, compile, views};
 use std::process::ExitCode;
 
@@ -81,7 +82,7 @@ pub fn rc(mut parser: lexopt::Parser) -> Result<u8> {
         Some("apply") => apply::command(&args),
         Some("change") => {
             let wish = if args.up { Wish::Up } else { Wish::Down };
-            change::change(&args, wish, if args.wait { Busy::Wait } else { Busy::Refuse }, &mut Lines)
+            change::change(&args, wish, if args.wait { Busy::Wait } else { Busy::Refuse }, &mut Shown::new())
         }
         Some("list") => show(views::list(&args)),
         Some("status") => show(views::status(&args)),

@@ -25,6 +25,21 @@ fn masked(text: &str) -> String {
     out
 }
 
+/// The lines of rc that are left on a terminal when it is over.
+fn what_stays(seen: &str) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for line in seen.lines().filter(|line| !line.starts_with("Script ")) {
+        let mut rest = line;
+        while let Some((up, after)) = rest.strip_prefix("\x1b[").and_then(|text| text.split_once("A\x1b[J")) {
+            lines.truncate(lines.len() - up.parse::<usize>().unwrap());
+            rest = after;
+        }
+        lines.push(rest.to_owned());
+    }
+    lines.retain(|line| !line.is_empty());
+    lines
+}
+
 /// A boot in which `mount` waits until somebody opens its gate, `bad` fails, and others depend on them.
 fn gated() -> Option<Container> {
     let image = Image::new()?.setup("mkfifo /run/gate; ");
@@ -136,5 +151,34 @@ fn why_has_the_last_lines_of_the_log() {
     assert!(why.contains("\n  log        /run/log, by web-log\n             | "), "{why}");
     assert!(why.contains(" ago: earlier\n"), "{why}");
     assert!(why.contains("\nweb-log (longrun) is up for "), "{why}");
+    container.stop();
+}
+
+#[test]
+fn on_a_terminal_it_is_seen_what_a_change_waits_for() {
+    let Some(image) = Image::new() else { return };
+    let image = image.oneshot("mount", "read -r line </run/gate", &[]).longrun("web", SLEEP, &["mount"]);
+    let container =
+        image.setup("mkfifo /run/gate; ").file("user/contents.d/none", "").file("none/type", "bundle");
+    let container = container.file("none/contents.d/alone", "").longrun("alone", SLEEP, &[]).boot(&[]);
+    container.wait_for("service mount: starting");
+    container.inside("echo >/run/gate");
+    container.wait_for("3 services up in ");
+    container.inside("rc down mount");
+    // What rc prints to a terminal, and what stays of it.
+    let up = "TERM=xterm script -qfec 'rc up web' /run/seen >/run/other & \
+        until grep -qs 'of 2 done' /run/seen; do sleep 0.01; done; echo >/run/gate; wait; cat /run/seen";
+    let seen = container.shows(up).replace('\r', "");
+    assert!(
+        seen.contains("\n  mount  starts, 0 s; for it waits web\n  0 of 2 done, 1 waiting; 0 s\n"),
+        "{seen}"
+    );
+    let kept = what_stays(&seen);
+    assert!(kept[0].starts_with("mount is up (") && kept[1].starts_with("web is up ("), "{kept:?}");
+    assert_eq!(kept.len(), 2, "{kept:?}");
+    // The same in a pipe.
+    let piped = container.shows("rc down web; rc up web | cat");
+    assert!(piped.starts_with("web is down (") && piped.contains("\nweb is up ("), "{piped}");
+    assert_eq!(piped.lines().count(), 2, "{piped}");
     container.stop();
 }

@@ -14,11 +14,12 @@
 //! ([`AT_ONCE`]) is replaced and that is all.
 
 use super::args::Args;
-use super::change::{Lines, explain, listen_for_signals};
+use super::change::{explain, listen_for_signals};
 use super::check::{read, refuse};
 use super::engine::{Engine, Options, Report};
 use super::graph::{Graph, Index};
 use super::live::{Busy, Live, Origin};
+use super::progress::Shown;
 use super::scripts::Root;
 use super::source::is_copied;
 use super::stage::{self, Digests};
@@ -240,13 +241,13 @@ pub fn apply(live: &Live, wish: &Wish) -> Result<Applied> {
         return Ok(Applied::Done);
     }
     let signals = listen_for_signals()?;
-    let stopped = engine.change(&steps.stop, false, wish.options, Some(&signals), &mut Lines)?;
+    let stopped = engine.change(&steps.stop, false, wish.options, Some(&signals), &mut Shown::new())?;
     if stopped.code() != 0 {
         explain(&live.graph, &stopped, false);
         diag::warn("not everything could be stopped: going back");
         let again = Options { even_essential: true, ..Options::default() };
         engine.refresh()?;
-        engine.change(&steps.stop, true, again, Some(&signals), &mut Lines)?;
+        engine.change(&steps.stop, true, again, Some(&signals), &mut Shown::new())?;
         remove(&format!("{}/next", live.path))?;
         return Ok(Applied::NotStopped(stopped.code()));
     }
@@ -277,7 +278,7 @@ fn bring_up(live: &Live, start: &BTreeSet<Index>, options: Options, signals: &Si
     let mut engine = Engine::new(live)?;
     engine.add(names)?;
     engine.refresh()?;
-    let report = engine.change(start, true, options, Some(signals), &mut Lines)?;
+    let report = engine.change(start, true, options, Some(signals), &mut Shown::new())?;
     explain(&live.graph, &report, true);
     Ok(report)
 }
@@ -286,7 +287,7 @@ fn bring_up(live: &Live, start: &BTreeSet<Index>, options: Options, signals: &Si
 fn go_back(live: &Live, started: &BTreeSet<Index>, steps: &Steps, signals: &SignalFd) -> Result<()> {
     let options = Options { even_essential: true, ..Options::default() };
     let mut engine = Engine::new(live)?;
-    engine.change(started, false, options, Some(signals), &mut Lines)?;
+    engine.change(started, false, options, Some(signals), &mut Shown::new())?;
     drop(engine);
     commit(live, "previous")?;
     let old = Live::open(&live.path)?;

@@ -4,6 +4,7 @@ use super::args::{Args, select};
 use super::engine::{End, Engine, Options, Progress, Report};
 use super::graph::{Graph, Index};
 use super::live::{Busy, Live};
+use super::progress::Shown;
 use crate::diag::{self, Error, Result, Unable, code};
 use crate::report::took;
 use crate::servicedir;
@@ -47,7 +48,7 @@ pub fn command(args: &Args, wish: Wish) -> Result<u8> {
     if args.no_wait && !args.dry_run {
         return go_on_without_us();
     }
-    change(args, wish, if args.wait { Busy::Wait } else { Busy::Overtake }, &mut Lines)
+    change(args, wish, if args.wait { Busy::Wait } else { Busy::Overtake }, &mut Shown::new())
 }
 
 /// Makes a change and says how it went.
@@ -150,30 +151,7 @@ fn go_on_without_us() -> Result<u8> {
     }
 }
 
-/// A line for each step that ends, and for what went wrong.
-pub struct Lines;
-
-impl Progress for Lines {
-    fn begins(&mut self, _: &str, _: bool) {}
-
-    fn ends(&mut self, name: &str, up: bool, end: End, duration: Duration) {
-        let (is, was) = if up { ("up", "start") } else { ("down", "stop") };
-        match end {
-            End::Done => {
-                diag::put(1, format!("{name} is {is} ({})\n", took(duration)).as_bytes());
-            }
-            End::Unmet => {
-                diag::put(1, format!("{name} is skipped: {}\n", end.reason()).as_bytes());
-            }
-            _ => {
-                let why = end.reason();
-                diag::warn(format_args!("unable to {was} {name}: {why} ({})", took(duration)));
-            }
-        }
-    }
-}
-
-/// The same of what is reloaded.
+/// A line for each service that is reloaded.
 struct Reloads;
 
 impl Progress for Reloads {

@@ -81,6 +81,14 @@ impl From<End> for Noted {
 
 /// Hears of each step.
 pub trait Progress {
+    /// A change begins in which these services have steps, as far as nothing fails.
+    fn plans(&mut self, _graph: &Graph, _steps: &[Index], _up: bool) {}
+    /// The engine is about to wait. When it is to be asked again, if nothing happens before.
+    fn look(&mut self) -> Option<Mono> {
+        None
+    }
+    /// The change is over.
+    fn is_over(&mut self) {}
     /// A step begins.
     fn begins(&mut self, name: &str, up: bool);
     /// A step has ended.
@@ -281,8 +289,9 @@ impl<'a> Engine<'a> {
         let graph = &self.live.graph;
         let keep = |index: Index| !options.even_essential && graph.services[index].essential;
         let plan = Plan::new(graph, selection, up, &self.now, keep);
-        let steps = plan.with(Fate::Waiting).chain(plan.with(Fate::Running));
-        let _note = underway::begin(&self.live.path, up, steps.map(|index| graph.name(index)));
+        let steps: Vec<Index> = plan.with(Fate::Waiting).chain(plan.with(Fate::Running)).collect();
+        let _note = underway::begin(&self.live.path, up, steps.iter().map(|index| graph.name(*index)));
+        progress.plans(graph, &steps, up);
         let mut change = Change {
             graph,
             engine: self,
@@ -490,7 +499,8 @@ impl Change<'_, '_> {
         self.ask_ahead()?;
         while !(self.plan.is_over() && self.waiting.is_empty()) {
             let own = self.limits.first().map(|(at, _)| *at);
-            let limit = own.into_iter().chain(self.options.deadline).min();
+            let look = self.progress.look();
+            let limit = own.into_iter().chain(self.options.deadline).chain(look).min();
             match self.engine.wait(limit, signals)? {
                 Some(Heard::Reply(Reply::Settled(settled))) => self.hear(&settled)?,
                 Some(Heard::Reply(_)) => {}
@@ -504,6 +514,7 @@ impl Change<'_, '_> {
             }
             self.begin_free()?;
         }
+        self.progress.is_over();
         // What clients see is as we say before we say it.
         if self.timings.is_empty() { Ok(()) } else { self.engine.settle_down() }
     }

@@ -7,6 +7,7 @@
 //! - [`stage`]: definitions written out, for supervision to find.
 //! - [`live`]: the live directory, where supervision finds what was defined.
 //! - [`engine`]: carries a plan out, talking to the supervisor over a [`line`].
+//! - [`progress`]: what people see of a change while it is made.
 //! - [`timing`]: when each service was asked for, started and ready.
 //! - [`args`], [`check`], [`compile`], [`change`], [`apply`]: commands.
 //! - [`draw`], [`show`]: the graph, and what is up, for people. [`views`]: the commands that show these.
@@ -28,6 +29,7 @@ pub mod live;
 pub mod logs;
 pub mod picture;
 pub mod plan;
+pub mod progress;
 pub mod scripts;
 pub mod show;
 pub mod source;
