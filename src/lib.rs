@@ -7,6 +7,7 @@
 //! - [`check`]: finding out by asking whether a service is ready.
 //! - [`ordered`]: sorting in little code.
 //! - [`files`]: copying and removing directory trees.
+//! - [`glob`]: names with `*` in them.
 //! - [`diag`], [`cli`]: messages, exit codes, the way in and out of a program.
 //! - [`chainload`]: becoming another program.
 //! - [`sys`]: the only unsafe code and the only raw system calls.
@@ -27,6 +28,7 @@ pub mod cli;
 pub mod diag;
 pub mod execline;
 pub mod files;
+pub mod glob;
 pub mod init;
 pub mod install;
 pub mod instance;

@@ -1,6 +1,7 @@
 //! `init` as pid 1 with real services: what a container prints, how it ends.
 
 #[path = "support/boot.rs"]
+#[allow(dead_code)]
 mod support;
 
 use rustix::process::Signal;
@@ -165,15 +166,6 @@ fn a_boot_that_fails_and_goes_on_says_without_what() {
         .says("unable to start service broken: exit 5 (")
         .says("because of that: not started: web\n");
     ended.says("the boot failed, and the container goes on without: broken web (");
-}
-
-#[test]
-fn what_is_not_run_yet_is_not_ignored_in_silence() {
-    let Some(image) = Image::new() else { return };
-    let image = image.longrun("web", SLEEP, &[]).file("../../cont-init.d/10-users", "#!/bin/sh\n");
-    let container = image.boot(&[]);
-    container.wait_for("1 service up in ");
-    container.stop().exits(0).says("/etc/cont-init.d is ignored").does_not_say("services.d is ignored");
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! What the children of pid 1 do: bring services up, take them down.
 
 use super::phase::{IfBootFails, boot_code};
-use super::{overlay, place};
+use super::{legacy, overlay, place, settings};
 use crate::diag::{self, Error, Level, Result, Unable, code};
+use crate::glob;
 use crate::ordered::{set, sorted};
 use crate::process::{End as How, Signal};
 use crate::rc::engine::{End, Engine, Options, Progress, Report};
@@ -31,7 +32,7 @@ pub struct Boot {
     /// How much is said, as S6_VERBOSITY.
     pub verbosity: u8,
     /// `S6_STAGE2_HOOK`, run first.
-    pub hook: Option<String>,
+    pub hook: Option<Vec<u8>>,
     /// `S6_CMD_WAIT_FOR_SERVICES_MAXTIME`: the time for all of it.
     pub limit: Option<Duration>,
     /// What it means if it fails.
@@ -39,8 +40,19 @@ pub struct Boot {
 }
 
 impl Boot {
+    /// As the variables say that are set now.
+    pub fn now(sources: Vec<String>) -> Boot {
+        Boot {
+            sources,
+            verbosity: settings::verbosity(),
+            hook: settings::bytes("S6_STAGE2_HOOK"),
+            limit: settings::millis("S6_CMD_WAIT_FOR_SERVICES_MAXTIME").filter(|limit| !limit.is_zero()),
+            if_it_fails: settings::if_boot_fails(),
+        }
+    }
+
     /// Brings up what is defined. The exit code is one of [`boot_code`], or the hook's.
-    pub fn up(&self, blocked: Blocked) -> u8 {
+    pub fn up(self, blocked: Blocked) -> u8 {
         match self.try_up(blocked) {
             Ok(code) => code,
             Err(e) => {
@@ -50,10 +62,14 @@ impl Boot {
         }
     }
 
-    fn try_up(&self, blocked: Blocked) -> Result<u8> {
+    fn try_up(mut self, blocked: Blocked) -> Result<u8> {
         let began = clock::mono();
-        if let Some(code) = self.run_hook(blocked)? {
-            return Ok(code);
+        if self.hook.is_some() {
+            if let Some(code) = self.run_hook(blocked)? {
+                return Ok(code);
+            }
+            // It may have written to the environment store.
+            self = Boot::now(self.sources);
         }
         let Some(live) = self.define()? else { return Ok(boot_code::REFUSED) };
         let names = live.link()?;
@@ -100,8 +116,9 @@ impl Boot {
     /// Runs the hook. `Some`: its failure ends the container with this code.
     fn run_hook(&self, blocked: Blocked) -> Result<Option<u8>> {
         let Some(hook) = &self.hook else { return Ok(None) };
-        let words: Vec<CString> =
-            hook.split_ascii_whitespace().filter_map(|w| CString::new(w).ok()).collect();
+        let words = glob::words(hook).into_iter().filter_map(|word| CString::new(word).ok());
+        let words: Vec<CString> = words.collect();
+        let hook = String::from_utf8_lossy(hook);
         let Some(program) = words.first().cloned() else { return Ok(None) };
         let path = env::get("PATH").map_or(&b"/bin"[..], |p| p.as_encoded_bytes());
         let (programs, argv) = (candidates(&program, path), CArray::new(words));
@@ -131,10 +148,7 @@ impl Boot {
             true => (overlay::sources(""), &[overlay::TOP][..]),
             false => (self.sources.clone(), &[][..]),
         };
-        if self.sources.is_empty() && self.verbosity >= 1 {
-            say_ignored();
-        }
-        let definitions = source::read(&sources, overlay::built_in(), roots, &mut findings);
+        let definitions = source::read(&sources, overlay::built_in(""), roots, &mut findings);
         let graph = Graph::build(&definitions, &mut findings);
         if self.verbosity >= 2 {
             findings.warnings.iter().for_each(diag::warn);
@@ -256,6 +270,20 @@ impl Progress for Told<'_> {
         }
     }
 
+    fn may_wake(&self, index: Index) -> bool {
+        self.live.graph.name(index) == overlay::LAST
+    }
+
+    /// Services of older images may have been written since the definitions were read.
+    fn wakes(&mut self, index: Index) -> bool {
+        let name = self.live.graph.name(index);
+        if name != overlay::LAST || !legacy::has_work("", name) {
+            return false;
+        }
+        let definition = overlay::legacy_oneshot(name, &[]);
+        self.live.reveal(index, &definition).inspect_err(|e| diag::warn(e)).is_ok()
+    }
+
     fn is_cut_short(&mut self, name: &str, up: bool, end: End, took: Duration) {
         self.ends(name, up, end, took);
     }
@@ -286,17 +314,6 @@ impl Progress for Told<'_> {
                 );
             }
             _ => {}
-        }
-    }
-}
-
-/// What s6-overlay would run from these directories is not run yet; nobody shall have to find that out.
-fn say_ignored() {
-    for dir in ["/etc/fix-attrs.d", "/etc/cont-init.d", "/etc/services.d", "/etc/cont-finish.d"] {
-        if std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some()) {
-            diag::warn(format_args!(
-                "{dir} is ignored: make services in /etc/s6-overlay/s6-rc.d of what is in it"
-            ));
         }
     }
 }

@@ -6,9 +6,11 @@
 
 pub mod boot;
 pub mod envstore;
+pub mod legacy;
 pub mod overlay;
 pub mod phase;
 pub mod place;
+pub mod settings;
 mod told;
 
 use self::boot::Boot;
@@ -328,6 +330,7 @@ impl Init {
             self.on_scanner_death(status);
         } else if pid == self.boot {
             self.boot = None;
+            self.container.set_if_boot_fails(settings::if_boot_fails());
             self.feed(Event::BootEnded(status));
         } else if pid == self.stop {
             self.stop = None;

@@ -1,15 +1,10 @@
 //! What s6-overlay has built in, and where images put their definitions.
 
-use super::envstore::{self, Store};
+use super::{legacy, settings};
 use crate::diag;
-use crate::rc::source::{Definition, Definitions};
-use crate::sys::env;
-use std::os::unix::ffi::OsStrExt;
+use crate::rc::source::{Definition, Definitions, Words};
+use crate::sys::process;
 use std::path::Path;
-
-/// Where an image's definitions are, below `/etc`; with S6_RUNTIME_PROFILE=NAME below
-/// `/etc/cont-profile.d/NAME` instead.
-const ETC: &str = "/etc";
 
 /// The bundle that a boot brings up.
 pub const TOP: &str = "top";
@@ -18,12 +13,9 @@ pub const TOP: &str = "top";
 /// own in s6-overlay 3.2.3.1. Both are read, and one that is absent is no error; but it is said if a variable
 /// names it. They are those of the image whose tree lies at `root`; `""` is our own.
 pub fn sources(root: &str) -> Vec<String> {
-    let etc = match setting("S6_RUNTIME_PROFILE") {
-        Some(profile) => format!("{ETC}/cont-profile.d/{profile}"),
-        None => ETC.to_owned(),
-    };
-    let definitions = (format!("{etc}/s6-overlay/s6-rc.d"), etc != ETC);
-    let bundles = match setting("S6_RUNTIME_BUNDLEDIR") {
+    let etc = settings::etc();
+    let definitions = (format!("{etc}/s6-overlay/s6-rc.d"), etc != "/etc");
+    let bundles = match settings::text("S6_RUNTIME_BUNDLEDIR") {
         Some(dir) => (dir, true),
         None => (format!("{etc}/s6-overlay/user-bundles.d"), false),
     };
@@ -39,31 +31,45 @@ pub fn sources(root: &str) -> Vec<String> {
     found
 }
 
-/// A variable of the container: of our environment, or, where that is only `PATH`, of the environment store,
-/// into which the hook may have written.
-fn setting(name: &str) -> Option<String> {
-    let own = env::get(name).map(|value| value.as_bytes().to_vec());
-    let value = own.or_else(|| Store::open(envstore::DIR).ok()?.get(name.as_bytes()).ok()?)?;
-    Some(String::from_utf8_lossy(&value).into_owned()).filter(|value| !value.is_empty())
-}
-
-/// The services and bundles that images refer to without defining them.
+/// The services and bundles that images refer to without defining them. The oneshots do something as far as
+/// there is something to do in the image whose tree lies at `root`.
 ///
 /// ```text
 /// top = base, user, legacy-services, user2      base = fix-attrs, legacy-cont-init
 /// fix-attrs < legacy-cont-init < (base, user) < legacy-services
 /// ```
-pub fn built_in() -> Definitions {
+pub fn built_in(root: &str) -> Definitions {
+    let oneshot = |name: &str, needs: &[&str]| match legacy::has_work(root, name) {
+        true => legacy_oneshot(name, needs),
+        false => Definition::oneshot(name, needs, vec![], vec![]),
+    };
     [
-        Definition::bundle(TOP, &["base", "user", "legacy-services", "user2"]),
+        Definition::bundle(TOP, &["base", "user", LAST, "user2"]),
         Definition::bundle("base", &["fix-attrs", "legacy-cont-init"]),
         Definition::bundle("user", &[]),
         Definition::bundle("user2", &[]),
-        Definition::oneshot("fix-attrs", &[], vec![], vec![]),
-        Definition::oneshot("legacy-cont-init", &["fix-attrs"], vec![], vec![]),
-        Definition::oneshot("legacy-services", &["base", "user"], vec![], vec![]),
+        oneshot("fix-attrs", &[]),
+        oneshot("legacy-cont-init", &["fix-attrs"]),
+        oneshot(LAST, &["base", "user"]),
     ]
     .into_iter()
     .map(|d| (d.name.clone(), d))
     .collect()
+}
+
+/// The service that comes after all that is in `user`. What it is about may be written by any of them.
+pub const LAST: &str = "legacy-services";
+
+/// A oneshot that works off a directory of older images.
+pub fn legacy_oneshot(name: &str, needs: &[&str]) -> Definition {
+    let step = |direction| -> Words {
+        let (program, _) = process::sibling("init").unwrap_or_default();
+        let program = program.into_bytes();
+        let alone = program.ends_with(b"/init");
+        let name_in_one = (!alone).then(|| b"init".to_vec());
+        let words = [&b"--step"[..], name.as_bytes(), direction].map(<[u8]>::to_vec);
+        std::iter::once(program).chain(name_in_one).chain(words).collect()
+    };
+    let down = if name == "fix-attrs" { vec![] } else { step(b"down") };
+    Definition::oneshot(name, needs, step(b"up"), down)
 }

@@ -177,6 +177,11 @@ impl Container {
         self.phase
     }
 
+    /// What a failed boot means: that may have been changed meanwhile.
+    pub fn set_if_boot_fails(&mut self, if_boot_fails: IfBootFails) {
+        self.rules.if_boot_fails = if_boot_fails;
+    }
+
     /// Whether the scanner is still wanted: if so, one that ends is started again.
     pub fn wants_scanner(&self) -> bool {
         match self.phase {
@@ -291,7 +296,7 @@ impl Container {
             Stage::Boot => since.after(ninth),
             Stage::Command => since.after(ninth * 3),
             Stage::Services => since.after(ninth * 7),
-            Stage::Scanner => since.after(ninth * 8),
+            Stage::Scanner => since.after(ninth * 8).min(now.after(self.rules.kill_grace)),
             Stage::Rest => since.after(ninth * 9).min(now.after(self.rules.kill_grace)),
             Stage::Kill => now.after(ninth),
         };

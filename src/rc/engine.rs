@@ -93,6 +93,14 @@ pub trait Progress {
     fn begins(&mut self, name: &str, up: bool);
     /// A step has ended.
     fn ends(&mut self, name: &str, up: bool, end: End, took: Duration);
+    /// Whether there may be something to do for a hidden service when its step is next.
+    fn may_wake(&self, _index: Index) -> bool {
+        false
+    }
+    /// The step of a hidden service is next: whether there is something to do by now.
+    fn wakes(&mut self, _index: Index) -> bool {
+        false
+    }
     /// A step was being made when the change was cut short: `end` says why. [`Report::under_way`] has it too.
     fn is_cut_short(&mut self, _name: &str, _up: bool, _end: End, _took: Duration) {}
 }
@@ -537,7 +545,7 @@ impl Change<'_, '_> {
                 return Ok(());
             }
             let Some((index, free)) = self.waiting.pop_front() else { return Ok(()) };
-            match self.graph.services[index].hidden {
+            match self.graph.services[index].hidden && !self.progress.wakes(index) {
                 true => self.plan.done(self.graph, index),
                 false => self.begin(index, free, now)?,
             }
@@ -570,6 +578,7 @@ impl Change<'_, '_> {
             graph: self.graph,
             plan: &self.plan,
             tag: &|index| engine.tag(index, part),
+            asleep: (0..self.graph.services.len()).find(|index| self.progress.may_wake(*index)),
             known: BTreeMap::new(),
         };
         let waiting: Vec<Index> = self.plan.with(Fate::Waiting).collect();
@@ -699,6 +708,8 @@ struct Followers<'p> {
     graph: &'p Graph,
     plan: &'p Plan,
     tag: &'p dyn Fn(Index) -> u32,
+    /// A hidden one that may turn out to have something to do.
+    asleep: Option<Index>,
     /// What is known already; None: it cannot be asked for ahead of time.
     known: BTreeMap<Index, Option<Vec<u32>>>,
 }
@@ -741,6 +752,7 @@ impl Followers<'_> {
             let soft = if hard { 0 } else { SOFT };
             match self.plan.fate(other) {
                 Fate::Done => {}
+                _ if self.asleep == Some(other) && before.hidden => return None,
                 Fate::Kept if !hard => {}
                 Fate::Running if before.condition && self.plan.is_up() => return None,
                 // One that is hidden stands for what is before it.
@@ -795,6 +807,16 @@ pub fn restart_nothing(scandir: &str, patience: Duration) -> Result<()> {
             }
         }
     }
+}
+
+/// Tells the supervisor of `scandir` of service directories that were just put there, and waits until it has
+/// made what it supervises them with.
+pub fn add(scandir: &str, names: Vec<String>) -> Result<()> {
+    let mut line = Line::open(scandir)?;
+    let mut requests = batches(names, Request::Add).into_iter().chain([Request::States]);
+    requests.try_for_each(|request| line.put(&request)).unable("talk to the supervisor")?;
+    let heard = hear_states(&mut line, &mut Vec::new());
+    heard.map(drop).unable("hear from the supervisor")
 }
 
 /// What a command says for an error that has no other cause.

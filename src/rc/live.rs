@@ -15,7 +15,7 @@
 //! `servicedirs/NAME` is the working directory of a longrun, and `/run/service/NAME` links to it.
 
 use super::graph::{Graph, Index, Service};
-use super::source::Definitions;
+use super::source::{Definition, Definitions};
 use super::{apply, stage};
 use crate::diag::{self, Error, Result, Unable, code};
 use crate::process::{Pid, Signal};
@@ -139,6 +139,16 @@ impl Live {
     /// The directory of a oneshot.
     pub fn oneshot(&self, index: Index) -> String {
         format!("{}/oneshots/{}", self.path, self.graph.name(index))
+    }
+
+    /// For a hidden oneshot there is something to do by now: it is a service like any other from here on.
+    pub fn reveal(&self, index: Index, definition: &Definition) -> Result<()> {
+        let mut graph = self.graph.clone();
+        graph.services[index].hidden = false;
+        stage::add_oneshot(&self.path, definition)?;
+        let (path, beside) = (format!("{}/graph", self.path), format!("{}/graph.new", self.path));
+        fs::write(&beside, to_text(&graph)).unable(format_args!("write {beside}"))?;
+        fs::rename(&beside, &path).unable(format_args!("rename {beside}"))
     }
 
     /// Puts links to all service directories into the scan directory. The names that were linked.

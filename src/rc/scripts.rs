@@ -223,7 +223,8 @@ fn check_words(path: &str, words: Option<&Words>, root: &Root, findings: &mut Fi
         Some(fault) => Some(fault.to_string()),
         None => root.open_script(&script).ok().and_then(|file| root.script(&file)).map(|found| found.text),
     };
-    if let Some(text) = text {
+    // Where the file is not, it is a built-in definition that says what to run.
+    if let Some(text) = text.filter(|_| rustix::fs::lstat(path).is_ok()) {
         findings.warn(path, None, format!("{script}: {text}"));
     }
 }

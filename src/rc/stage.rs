@@ -59,6 +59,14 @@ pub fn fill(dir: &str, definitions: &Definitions, graph: &Graph) -> Result<()> {
     write(&format!("{dir}/graph"), live::to_text(graph))
 }
 
+/// Writes one more oneshot into a directory that was written so.
+pub fn add_oneshot(dir: &str, definition: &Definition) -> Result<()> {
+    let path = format!("{dir}/digests");
+    let mut digests = fs::read_to_string(&path).unable(format_args!("read {path}"))?;
+    Writer { dir, definition, digests: &mut digests }.oneshot()?;
+    write(&path, digests)
+}
+
 /// Reads the digests of a directory that was written so. None of what cannot be read.
 pub fn digests(dir: &str) -> Digests {
     let text = fs::read_to_string(format!("{dir}/digests")).unwrap_or_default();

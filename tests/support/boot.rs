@@ -87,6 +87,22 @@ impl Image {
         self
     }
 
+    /// Writes a file of the image's `/etc`: `services.d/web/run`. With `#!` in front it is executable.
+    pub fn etc_file(self, path: &str, text: &str) -> Image {
+        let path = self.etc().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        if text.starts_with("#!") {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        self
+    }
+
+    /// An executable shell script in the image's `/etc`.
+    pub fn etc_script(self, path: &str, text: &str) -> Image {
+        self.etc_file(path, &format!("#!/bin/sh\n{text}\n"))
+    }
+
     fn atomic(mut self, name: &str, kind: &str, needs: &[&str]) -> Image {
         self = self.file(&format!("{name}/type"), format!("{kind}\n"));
         self = self.file(&format!("user/contents.d/{name}"), "");

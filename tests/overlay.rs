@@ -1,0 +1,258 @@
+//! What images made for s6-overlay find when `init` is in its place: each test is a line, or part of one, of
+//! the list of checks that was made by running the original.
+
+#[path = "support/boot.rs"]
+#[allow(dead_code)]
+mod support;
+
+use support::Image;
+
+/// A service that does nothing, until it is told to end.
+const SLEEP: &str = "exec sleep 1000";
+
+/// The texts come one after the other.
+#[track_caller]
+fn in_order(said: &str, texts: &[&str]) {
+    let mut rest = said;
+    for text in texts {
+        match rest.find(text) {
+            Some(at) => rest = &rest[at + text.len()..],
+            None => panic!("{text:?} is not there, or too early; all that was printed:\n{said}"),
+        }
+    }
+}
+
+// ---------------------------------------------------------------------------------------- legacy directories
+
+#[test]
+fn scripts_of_cont_init_run_in_byte_order_one_after_the_other() {
+    let Some(image) = Image::new() else { return };
+    let image = image.etc_script("cont-init.d/A-up", "echo ran A");
+    let image = image.etc_script("cont-init.d/9-z", "echo ran 9");
+    let image = image.etc_script("cont-init.d/10-b", "echo ran 10; sleep 0.05; echo ended 10");
+    let image = image.etc_script("cont-init.d/02 with space", "echo ran 02; pwd; umask; env");
+    let image = image.etc_script("cont-init.d/.hidden", "echo not reached");
+    let image =
+        image.etc_script("cont-finish.d/1", "echo first end").etc_script("cont-finish.d/2", "echo last");
+    let ended = image.longrun("web", "echo web runs; exec sleep 9", &["base"]).run(&["echo", "command"]);
+    ended.exits(0).does_not_say("not reached");
+    let said = &ended.said;
+    in_order(said, &["ran 02", "ran 10", "ended 10", "ran 9", "ran A", "command", "first end", "last"]);
+    in_order(said, &["ran A", "web runs"]);
+    in_order(said, &["/servicedirs/s6rc-oneshot-runner\n", "0022\n"]);
+    in_order(said, &["cont-init: info: running /etc/cont-init.d/02 with space\n", "0022", "exited 0\n"]);
+    in_order(said, &["cont-finish: info: running /etc/cont-finish.d/1\n", "cont-finish.d/1 exited 0\n"]);
+    assert!(!said.contains("TERM=") && !said.contains("HOME="), "{said}");
+}
+
+#[test]
+fn a_script_of_cont_init_that_cannot_be_executed_says_why_and_the_next_one_runs() {
+    let Some(image) = Image::new() else { return };
+    let image =
+        image.etc_file("cont-init.d/1", "#!/no/such/bash\n").etc_file("cont-init.d/2", "not executable");
+    let image = image.etc_file("cont-init.d/3/x", "").etc_file("cont-init.d/4", "#!/bin/sh\r\n");
+    let image = image.etc_script("cont-init.d/6", "echo the last one");
+    let image = image.setup(
+        "printf 'echo without interpreter; exit 5\\n' >/etc/cont-init.d/5; chmod +x /etc/cont-init.d/5",
+    );
+    let ended = image.run(&["echo", "command"]);
+    ended.exits(0).says("unable to execute /etc/cont-init.d/1: interpreter /no/such/bash not found\n");
+    ended.says("cont-init.d/1 exited 127\n").says("cont-init.d/2: not executable (chmod +x it)\n");
+    ended
+        .says("cont-init.d/2 exited 126\n")
+        .says("cont-init.d/3: not a regular file\n")
+        .says("3 exited 126\n");
+    ended.says("cont-init.d/4: the first line ends with a carriage return").says("without interpreter\n");
+    ended.says("cont-init.d/5 exited 5\n").says("the last one\n").says("command\n");
+}
+
+#[test]
+fn a_failed_script_of_cont_init_means_what_the_variable_says() {
+    for (behaviour, code) in [("0", 7), ("1", 7), ("2", 1), ("3", 1), ("yes", 7)] {
+        let Some(image) = Image::new() else { return };
+        let image = image.etc_script("cont-init.d/1", "exit 3").etc_script("cont-init.d/2", "echo went on");
+        let image = image.etc_script("cont-finish.d/1", "echo finished").longrun("web", SLEEP, &["base"]);
+        let image = image.env(&format!("S6_BEHAVIOUR_IF_STAGE2_FAILS={behaviour}"));
+        let ended = image.run(&["sh", "-c", "echo command; exit 7"]);
+        ended.exits(code).says("went on\n");
+        match behaviour {
+            "2" | "3" => {
+                ended.does_not_say("command\n").does_not_say("web: starting").does_not_say("finished\n")
+            }
+            "1" => ended.says("cont-init: warning: something in /etc/cont-init.d failed").says("command\n"),
+            _ => ended.does_not_say("warning: something").says("command\n").says("finished\n"),
+        };
+    }
+}
+
+#[test]
+fn what_cont_init_writes_to_the_environment_store_is_heeded() {
+    let Some(image) = Image::new() else { return };
+    let store = "/run/s6/container_environment";
+    let script = format!("printf 2 >{store}/S6_BEHAVIOUR_IF_STAGE2_FAILS; echo 1 >{store}/S6_VERBOSITY");
+    let image = image.etc_script("cont-init.d/1", &script).oneshot("broken", "exit 5", &["base"]);
+    image.run(&["echo", "command"]).exits(1).does_not_say("command\n");
+}
+
+#[test]
+fn a_script_of_cont_finish_has_limited_time() {
+    let Some(image) = Image::new() else { return };
+    let image =
+        image.etc_script("cont-finish.d/1", "exec sleep 1000").etc_script("cont-finish.d/2", "echo next");
+    let ended = image.env("S6_KILL_FINISH_MAXTIME=100").run(&["true"]);
+    ended
+        .exits(0)
+        .says("cont-finish.d/1 did not end in time: killing it")
+        .says("1 exited 137\n")
+        .says("next\n");
+}
+
+#[test]
+fn a_stop_interrupts_a_slow_cont_init() {
+    let Some(image) = Image::new() else { return };
+    let image = image.etc_script("cont-init.d/1", "echo begun; sleep 1000; echo not reached");
+    let image = image.etc_script("cont-init.d/2", "echo not reached");
+    let container = image.etc_script("cont-finish.d/1", "echo not reached").boot(&["echo", "not reached"]);
+    container.wait_for("begun\n");
+    let ended = container.stop();
+    ended
+        .exits(0)
+        .does_not_say("not reached")
+        .says("unable to start service legacy-cont-init: interrupted (");
+    ended.does_not_say("killing");
+}
+
+#[test]
+fn owners_and_modes_are_fixed_before_anything_else() {
+    let Some(image) = Image::new() else { return };
+    let lines = "# comment\n/run/d* true nobody-here,4:5 0640 0750\n/run/none false 1 0600 0700\n/run/f false no,6:7 0604 0700\n";
+    let image = image.etc_file("fix-attrs.d/01", lines).setup(
+        "mkdir -p /run/d1/sub/.hid /run/d2; echo >/run/d1/sub/x; echo >/run/d1/sub/y; echo >/run/f; ln -s /run/f /run/d1/l;",
+    );
+    let look =
+        "cd /run; for f in d1 d1/sub d1/sub/x d1/sub/y d1/sub/.hid d2 f; do stat -c '%n %u:%g %a' $f; done";
+    let image = image.etc_script("cont-init.d/1", look);
+    let ended = image.run(&["true"]);
+    ended.exits(0).says("fix-attrs: info: applying /etc/fix-attrs.d/01\n");
+    ended.says("d1 4:5 750\nd1/sub 4:5 750\nd1/sub/x 4:5 640\nd1/sub/y 4:5 640\nd1/sub/.hid 0:0 755\n");
+    ended
+        .says("d2 4:5 750\nf 6:7 604\n")
+        .says("/etc/fix-attrs.d/01:3: /run/none: No such file or directory\n");
+}
+
+#[test]
+fn hidden_files_are_fixed_if_asked_for() {
+    let Some(image) = Image::new() else { return };
+    let image = image.etc_file("fix-attrs.d/01", "/run/d true 4:5 0640 0750\n").env("S6_FIX_ATTRS_HIDDEN=1");
+    let image = image.setup("mkdir -p /run/d/.hid;");
+    image.run(&["stat", "-c", "%n %u:%g %a", "/run/d/.hid"]).exits(0).says("/run/d/.hid 4:5 750\n");
+}
+
+// ---------------------------------------------------------------------------------------- services.d
+
+#[test]
+fn services_of_older_images_run_from_their_copies_with_loggers() {
+    let Some(image) = Image::new() else { return };
+    let image = image.etc_script("services.d/web/run", "pwd; echo name $1; umask; exec sleep 1000");
+    let image = image
+        .etc_script("services.d/web/log/run", "while read -r x; do echo \"log: $x\"; done; echo logger ends");
+    let image =
+        image.etc_script("services.d/web/finish", "echo finish \"$@\"").etc_file("services.d/README", "x");
+    let image =
+        image.etc_script("services.d/off/run", "echo not reached").etc_file("services.d/off/down", "");
+    let image = image.oneshot("late", "echo late oneshot", &["base"]);
+    let container = image.env("S6_CMD_WAIT_FOR_SERVICES=1").boot(&[]);
+    container.wait_for("log: 0022\n");
+    container.wait_for("services up in ");
+    assert_eq!(
+        container.shows("cd /run/service; ls; readlink web"),
+        "off\nweb\n/run/s6/legacy-services/web\n"
+    );
+    let status =
+        container.shows("svstat -u /run/service/off; svstat -o up,wantedup /run/s6/legacy-services/web");
+    assert!(status.contains("false") && status.contains("true true"), "{status}");
+    let ended = container.stop();
+    ended.exits(0).says("log: /run/s6/legacy-services/web\nlog: name web\n").does_not_say("not reached");
+    in_order(&ended.said, &["late oneshot", "log: name web", "service legacy-services: stopping"]);
+    in_order(&ended.said, &["stopping", "log: finish 256 15 web", "logger ends", "successfully stopped"]);
+    in_order(&ended.said, &["legacy-services successfully stopped", "late: stopping"]);
+}
+
+#[test]
+fn services_that_are_made_while_it_boots_are_found() {
+    // By a script of cont-init.d, and by a oneshot where there is no such script.
+    let make = "mkdir -p /etc/services.d/new; printf '#!/bin/sh\\necho new runs; exec sleep 1000\\n' >/etc/services.d/new/run
+                chmod +x /etc/services.d/new/run";
+    for by_script in [true, false] {
+        let Some(image) = Image::new() else { return };
+        let image = match by_script {
+            true => image.etc_script("cont-init.d/1", make),
+            false => image.oneshot("maker", make, &["base"]),
+        };
+        let container = image.boot(&[]);
+        container.wait_for("new runs\n");
+        container.wait_for(" up in ");
+        let listed = container.shows("rc list --up");
+        assert!(listed.contains("legacy-services\n"), "{listed}");
+        let ended = container.stop();
+        ended.exits(0).says("services-up: info: service new added\n");
+        in_order(&ended.said, &["legacy-services: stopping", "legacy-services successfully stopped"]);
+    }
+}
+
+#[test]
+fn the_command_waits_for_services_if_asked_to() {
+    for (wait, first) in [(true, "ready now\n"), (false, "command\n")] {
+        let Some(image) = Image::new() else { return };
+        // It does not become ready before the command says so, or somebody waits for it.
+        let gate = if wait { "true" } else { "read x </run/gate" };
+        let run = format!("{gate}; echo ready now; echo >&3; exec sleep 1000");
+        let image =
+            image.etc_script("services.d/slow/run", &run).etc_file("services.d/slow/notification-fd", "3\n");
+        let image = image.etc_script("services.d/plain/run", SLEEP).setup("mkfifo /run/gate;");
+        let image = image.env(&format!("S6_CMD_WAIT_FOR_SERVICES={}", u8::from(wait)));
+        let command = if wait { "echo command" } else { "echo command; echo >/run/gate; sleep 0.1" };
+        let ended = image.run(&["sh", "-c", command]);
+        let second = if wait { "command\n" } else { "ready now\n" };
+        ended.exits(0);
+        in_order(&ended.said, &[first, second]);
+    }
+}
+
+#[test]
+fn services_that_do_not_become_ready_in_time_count_as_the_variable_says() {
+    for (behaviour, code) in [(0, 0), (2, 2)] {
+        let Some(image) = Image::new() else { return };
+        let image =
+            image.etc_script("services.d/slow/run", SLEEP).etc_file("services.d/slow/notification-fd", "3\n");
+        let image = image.env("S6_CMD_WAIT_FOR_SERVICES=1").env("S6_CMD_WAIT_FOR_SERVICES_MAXTIME=300");
+        let ended = image.env(&format!("S6_BEHAVIOUR_IF_STAGE2_FAILS={behaviour}")).run(&["echo", "command"]);
+        ended.exits(code).says("legacy-services");
+        match behaviour {
+            0 => ended.says("command\n"),
+            _ => ended.does_not_say("command\n"),
+        };
+    }
+}
+
+#[test]
+fn a_service_of_an_older_image_that_does_not_stop_has_its_grace_time() {
+    let Some(image) = Image::new() else { return };
+    let image =
+        image.etc_script("services.d/deaf/run", "trap '' TERM; echo deaf; while :; do sleep 0.01; done");
+    let container = image.env("S6_SERVICES_GRACETIME=200").env("S6_KILL_GRACETIME=100").boot(&[]);
+    container.wait_for("deaf\n");
+    container.wait_for("up in ");
+    container.stop().exits(0).says("services-down: warning: the time is up: deaf is up, not down\n");
+}
+
+#[test]
+fn a_name_that_both_kinds_of_services_have_is_told() {
+    let Some(image) = Image::new() else { return };
+    let image = image.longrun("web", SLEEP, &["base"]).etc_script("services.d/web/run", "echo not reached");
+    let ended = image.run(&["true"]);
+    ended
+        .exits(0)
+        .says("unable to add service web: another service has this name")
+        .does_not_say("not reached");
+}
