@@ -4,7 +4,7 @@ use lexopt::prelude::*;
 use perennial::cli;
 use perennial::diag::{self, Result, Unable};
 use perennial::init::boot::Boot;
-use perennial::init::{Options, legacy, run, settings};
+use perennial::init::{Options, catchall, legacy, run, settings};
 use perennial::sys::{signal, spawn};
 use std::ffi::CString;
 use std::os::unix::ffi::OsStringExt;
@@ -37,6 +37,7 @@ pub fn init(mut parser: lexopt::Parser) -> Result<u8> {
         }
     }
     let blocked = signal::block_all();
+    wait_for_closing();
     spawn::reserve_window().unable("set up descriptors")?;
     let stop_time = match settings::text("PERENNIAL_STOP_TIME") {
         None => STOP_TIME,
@@ -52,14 +53,28 @@ pub fn init(mut parser: lexopt::Parser) -> Result<u8> {
         stop_time,
         kill_grace: settings::millis("S6_KILL_GRACETIME").unwrap_or(Duration::from_secs(3)),
         keep_env: settings::flag("S6_KEEP_ENV"),
+        sync_disks: settings::flag("S6_SYNC_DISKS"),
     };
     run(options, blocked)
 }
 
-/// What a built-in oneshot runs: `--step NAME up|down`.
+/// `S6_WAIT_FOR_CLOSING_FD`: whoever starts the container may have something to do first, and closes this
+/// descriptor when it is done.
+fn wait_for_closing() {
+    let Some(number) = settings::number("S6_WAIT_FOR_CLOSING_FD").filter(|n| *n >= 3) else { return };
+    let Some(fd) = i32::try_from(number).ok().and_then(spawn::inherited) else { return };
+    if rustix::io::read(&fd, &mut [0u8]).is_ok_and(|n| n > 0) {
+        diag::warn(format_args!("descriptor {number} was written to, not closed: going on"));
+    }
+}
+
+/// What a built-in oneshot runs, `--step NAME up|down`, and the interpreter of the catch-all logger's `run`.
 fn step(parser: &mut lexopt::Parser) -> Result<u8> {
     let (name, direction) = (parser.value()?.string()?, parser.value()?.string()?);
     let blocked = signal::block_all();
     spawn::reserve_window().unable("set up descriptors")?;
+    if name == "./run" {
+        return catchall::become_logger();
+    }
     Ok(legacy::run(&name, direction == "up", blocked))
 }

@@ -5,6 +5,7 @@
 #[allow(dead_code)]
 mod support;
 
+use rustix::process::Signal;
 use support::Image;
 
 /// A service that does nothing, until it is told to end.
@@ -255,4 +256,158 @@ fn a_name_that_both_kinds_of_services_have_is_told() {
         .exits(0)
         .says("unable to add service web: another service has this name")
         .does_not_say("not reached");
+}
+
+// ---------------------------------------------------------------------------------------- the command
+
+#[test]
+fn words_are_put_before_the_command() {
+    let Some(image) = Image::new() else { return };
+    let image = image.env("S6_CMD_ARG0=env -i sh -c '").env("A=1");
+    // Quotes mean nothing.
+    image.run(&["true"]).exits(2);
+    let Some(image) = Image::new() else { return };
+    let store = "/run/s6/container_environment";
+    let image = image.etc_script("cont-init.d/1", &format!("echo env ADDED=1 >{store}/S6_CMD_ARG0"));
+    image.run(&["env"]).exits(0).says("ADDED=1\n");
+    let Some(image) = Image::new() else { return };
+    let container = image.env("S6_CMD_ARG0=echo not reached").longrun("web", SLEEP, &[]).boot(&[]);
+    container.wait_for(" up in ");
+    container.stop().exits(0).does_not_say("not reached");
+}
+
+#[test]
+fn the_command_runs_where_the_container_was_started_and_without_its_environment() {
+    let Some(image) = Image::new() else { return };
+    let ended = image.env("SECRET=1").setup("mkdir -p /run/here; cd /run/here;").run(&[
+        "sh",
+        "-c",
+        "pwd; env; umask",
+    ]);
+    ended
+        .exits(0)
+        .says("/run/here\n")
+        .says("PATH=/command:/usr/bin:/bin\n")
+        .does_not_say("SECRET")
+        .says("0022\n");
+    let Some(image) = Image::new() else { return };
+    let keep = image.env("SECRET=1").env("S6_KEEP_ENV=1").longrun("web", "env; exec sleep 9", &[]);
+    let ended = keep.run(&["sh", "-c", "ls -d /run/s6/container_environment"]);
+    ended.exits(2).says("SECRET=1\n");
+}
+
+#[test]
+fn the_command_receives_signals_if_asked_to() {
+    // A shell alone would have it in the background: no standard input, and SIGINT and SIGQUIT ignored.
+    let command = "grep -E '^(SigIgn|SigBlk)' /proc/self/status; read -r line; echo \"input: $line\"
+        trap 'echo got INT' INT; trap 'echo got USR1' USR1; trap 'echo got TERM; exit 5' TERM
+        cat /run/s6/cmdpid; echo $$; echo trapped; while :; do sleep 0.01; done";
+    let Some(image) = Image::new() else { return };
+    let image = image.env("S6_CMD_RECEIVE_SIGNALS=1").longrun("web", SLEEP, &[]);
+    let image = image.setup("printf 'a line\\n' >/run-input; exec </run-input; rm /run-input;");
+    let container = image.boot(&["sh", "-c", command]);
+    container.wait_for("trapped\n");
+    for (signal, text) in [(Signal::INT, "got INT\n"), (Signal::USR1, "got USR1\n")] {
+        container.signal(signal);
+        container.wait_for(text);
+    }
+    let ended = container.stop();
+    ended.exits(5).says("got TERM\n").says("input: a line\n").says("the command ended with exit code 5");
+    ended.says("SigBlk:\t0000000000000000\n").says("web successfully stopped");
+    let ignored = ended.said.lines().find_map(|line| line.strip_prefix("SigIgn:\t")).unwrap();
+    // The numbers above 31 may have been ignored by whoever started us.
+    assert_eq!(u64::from_str_radix(ignored, 16).unwrap() & 0x7fff_ffff, 0, "{ignored}");
+    let pids: Vec<&str> = ended.said.lines().filter(|line| line.parse::<u32>().is_ok()).collect();
+    assert!(pids.len() == 2 && pids[0] == pids[1], "{pids:?}");
+}
+
+#[test]
+fn a_signal_without_a_command_that_receives_it_stops_the_container() {
+    let Some(image) = Image::new() else { return };
+    let container =
+        image.env("S6_CMD_RECEIVE_SIGNALS=1").oneshot("slow", "echo begun; sleep 1000", &[]).boot(&["true"]);
+    container.wait_for("begun\n");
+    container.stop().exits(0).says("stopping: SIGTERM received\n");
+}
+
+// ---------------------------------------------------------------------------------------- logging
+
+#[test]
+fn the_catch_all_logger_has_all_output() {
+    for (logging, on_console) in [("1", true), ("2", false)] {
+        let Some(image) = Image::new() else { return };
+        let image =
+            image.env(&format!("S6_LOGGING={logging}")).longrun("web", "echo from web; exec sleep 9", &[]);
+        let logs = "/run/uncaught-logs";
+        let look = format!(
+            "until grep -q 'from web' {logs}/current; do sleep 0.01; done; stat -c %a {logs}; cat {logs}/current >/etc/seen; echo last"
+        );
+        let container = image.boot(&["sh", "-c", &look]);
+        let ended = container.end();
+        ended.exits(0);
+        if on_console {
+            ended.says("from web\n").says("2750\n").says("last\n").says("web: starting");
+        } else {
+            ended.does_not_say("from web").does_not_say("last");
+        }
+    }
+}
+
+#[test]
+fn the_catch_all_logger_stamps_lines_unless_told_otherwise() {
+    for (script, stamped) in [(None, true), (Some("n20"), false), (Some("n3 t"), true)] {
+        let Some(image) = Image::new() else { return };
+        let image = image.env("S6_LOGGING=2").env("S6_CATCHALL_USER=nobody");
+        let image = script.iter().fold(image, |image, s| image.env(&format!("S6_LOGGING_SCRIPT={s}")));
+        let image = image.setup("echo nobody:x:65534:65534:n:/:/bin/sh >>/etc/passwd; exec 9>&1;");
+        let look = "until grep -q 'service' /run/uncaught-logs/current; do sleep 0.01; done; stat -c 'owner %u' /run/uncaught-logs/current >/etc/seen; head -n 1 /run/uncaught-logs/current >>/etc/seen";
+        let image = image.oneshot("a", "true", &[]);
+        let container =
+            image.boot(&["sh", "-c", &format!("{look}; cat /etc/seen >/dev/tty || :; exec sleep 1000")]);
+        container.wait_until("it is logged", || {
+            !container.shows("cat /etc/seen 2>/dev/null | grep service").is_empty()
+        });
+        let seen = container.shows("cat /etc/seen");
+        assert!(seen.starts_with("owner 65534\n"), "{seen}");
+        assert_eq!(seen.lines().nth(1).unwrap().starts_with("s6-rc: "), !stamped, "{seen}");
+        container.stop().exits(143);
+    }
+}
+
+#[test]
+fn an_unknown_user_of_the_catch_all_logger_is_an_error() {
+    let Some(image) = Image::new() else { return };
+    let ended = image.env("S6_LOGGING=1").env("S6_CATCHALL_USER=nosuch").run(&["true"]);
+    ended.exits(100).says("init: fatal: S6_CATCHALL_USER=nosuch: no such user\n");
+}
+
+// ---------------------------------------------------------------------------------------- stopping
+
+#[test]
+fn s6_svscanctl_under_the_name_of_version_2_ends_the_container() {
+    for dir in ["/run/s6/services", "/run/service"] {
+        let Some(image) = Image::new() else { return };
+        let image = image.longrun("db", SLEEP, &[]).longrun("web", SLEEP, &["db"]);
+        let container = image.boot(&[]);
+        container.wait_for("2 services up in ");
+        assert_eq!(container.shows("svstat -u /run/s6/services/web"), "true\n");
+        container.inside(&format!("perennial svscanctl -t {dir}"));
+        let ended = container.end();
+        ended.exits(0).says("init: info: stopping: halt, called by svscanctl\n");
+        in_order(
+            &ended.said,
+            &["web: stopping", "web successfully stopped", "db: stopping", "db successfully"],
+        );
+    }
+}
+
+#[test]
+fn the_start_waits_for_a_descriptor_to_be_closed_if_asked_to() {
+    let Some(image) = Image::new() else { return };
+    let image = image
+        .env("S6_WAIT_FOR_CLOSING_FD=5")
+        .setup("mkfifo /run/gate; exec 5<>/run/gate; (sleep 0.1; echo x >/run/gate) &");
+    image.run(&["true"]).exits(0).says("descriptor 5 was written to, not closed: going on\n");
+    let Some(image) = Image::new() else { return };
+    image.env("S6_WAIT_FOR_CLOSING_FD=7").run(&["true"]).exits(0);
 }

@@ -5,6 +5,8 @@
 //! is to be done when is [`phase`]; what the children do is [`boot`].
 
 pub mod boot;
+pub mod catchall;
+mod command;
 pub mod envstore;
 pub mod legacy;
 pub mod overlay;
@@ -14,6 +16,7 @@ pub mod settings;
 mod told;
 
 use self::boot::Boot;
+use self::command::Command;
 use self::phase::{Action, Container, Event, Rules, Stage};
 use self::told::Told;
 use crate::diag::{self, Error, Result, Trouble, Unable, code};
@@ -22,15 +25,14 @@ use crate::rc::scripts::search_path;
 use crate::report::took;
 use crate::scan::reaper::{self, Channel, Keeper};
 use crate::scan::run::{Above, HOPELESS, Options as ScanOptions};
-use crate::servicedir::diagnose;
 use crate::supervise::wire::{Finish, SOCKET};
 use crate::sys::signal::{self, Blocked, SignalFd, Target};
-use crate::sys::spawn::{self, CArray, Spawn, Step};
+use crate::sys::spawn::{self, CArray, Spawn};
 use crate::sys::{Errno, clock, env, process, socket, wait};
 use crate::time::Mono;
 use rustix::event::{PollFd, PollFlags, poll};
 use std::ffi::CString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 /// What the container's environment and command line ask of us.
@@ -45,6 +47,8 @@ pub struct Options {
     pub kill_grace: Duration,
     /// Services get the container's whole environment.
     pub keep_env: bool,
+    /// `S6_SYNC_DISKS`: what is in memory of file systems is written before we exit.
+    pub sync_disks: bool,
 }
 
 /// Runs the container; returns its exit code.
@@ -85,6 +89,10 @@ struct Init {
     boot: Option<Pid>,
     stop: Option<Pid>,
     command: Option<Pid>,
+    /// `S6_CMD_RECEIVE_SIGNALS`, and it runs: what would stop the container is for it to act on.
+    command_gets_signals: bool,
+    /// What our standard error was, if there is a catch-all logger.
+    console: Option<OwnedFd>,
     /// The scanner has died once: what is reaped may be a service.
     tell: bool,
     pipe_full: bool,
@@ -108,6 +116,7 @@ impl Init {
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
         let workdir = std::env::current_dir().map_or("/".into(), |d| d.to_string_lossy().into_owned());
         let control = place::prepare(&workdir)?;
+        let console = catchall::begin()?;
         settle_environment(options.keep_env)?;
         let terminal = rustix::termios::isatty(rustix::stdio::stdin());
         let input = take_input(terminal);
@@ -146,6 +155,8 @@ impl Init {
             boot: None,
             stop: None,
             command: None,
+            command_gets_signals: false,
+            console,
             tell: false,
             pipe_full: false,
             trouble: Trouble::default(),
@@ -163,6 +174,9 @@ impl Init {
     fn serve(&mut self) -> u8 {
         while !self.exiting {
             self.turn();
+        }
+        if self.options.sync_disks {
+            rustix::fs::sync();
         }
         let code = place::exit_code();
         self.told.stopped(clock::mono(), code);
@@ -245,6 +259,10 @@ impl Init {
     }
 
     fn on_stop_signal(&mut self, signal: Signal, sender: Option<Pid>) {
+        if let (true, Some(pid)) = (self.command_gets_signals, self.command) {
+            let _ = signal::send(Target::Process(pid), signal);
+            return;
+        }
         self.told.asked(match sender {
             Some(pid) => format!("{signal} from {}", process::shown(pid)),
             None => format!("{signal} received"),
@@ -338,6 +356,9 @@ impl Init {
             self.feed(Event::ServicesEnded(status));
         } else if pid == self.command {
             self.command = None;
+            if std::mem::take(&mut self.command_gets_signals) {
+                let _ = std::fs::remove_file(command::PID_FILE);
+            }
             self.feed(Event::CommandEnded(status));
         }
     }
@@ -409,7 +430,12 @@ impl Init {
                     }
                 }
                 Action::StopServices(until) => self.stop_services(until),
-                Action::StopScanner => self.signal_scanner(Signal::TERM),
+                Action::StopScanner => {
+                    if self.console.is_some() {
+                        process::speak_to(self.console.as_ref());
+                    }
+                    self.signal_scanner(Signal::TERM);
+                }
                 Action::SignalAll(signal) => self.signal_all(signal),
                 Action::ProposeExitCode(_) if place::exit_code_stamp() != self.exit_code_stamp => {}
                 Action::WriteExitCode(code) | Action::ProposeExitCode(code) => {
@@ -452,25 +478,24 @@ impl Init {
         }
     }
 
-    fn handed_down(&self) -> [std::os::fd::BorrowedFd<'_>; 4] {
-        [
-            self.listener.as_fd(),
-            self.keeper_end.as_fd(),
-            self.channel.reader.as_fd(),
-            self.channel.writer.as_fd(),
-        ]
+    /// What a scanner gets: at last the console, if there is one.
+    fn handed_down(&self) -> Vec<BorrowedFd<'_>> {
+        let always = [&self.listener, &self.keeper_end, &self.channel.reader, &self.channel.writer];
+        always.into_iter().chain(&self.console).map(|fd| fd.as_fd()).collect()
     }
 
     fn fork_scanner(&self, ending: Option<Finish>) -> std::result::Result<Pid, Errno> {
         let blocked = self.blocked;
-        spawn::fork(blocked, &self.handed_down(), |kept| {
+        let logs = self.console.is_some();
+        spawn::fork(blocked, &self.handed_down(), |mut kept| {
+            let console = if logs { kept.pop() } else { None };
             diag::set_program("svscan");
             process::set_title("svscan", &["svscan", place::SCANDIR]);
             let Some(above) = Above::from_fds(kept) else { return code::BUG };
             if rustix::process::chdir(place::SCANDIR).is_err() {
                 return code::SYSTEM;
             }
-            let options = ScanOptions { above: Some(above), ending, ..ScanOptions::default() };
+            let options = ScanOptions { above: Some(above), ending, console, ..ScanOptions::default() };
             diag::exit_code(crate::scan::run::run(options, blocked))
         })
     }
@@ -478,11 +503,9 @@ impl Init {
     /// Starts a scanner from the file system, which may be a newer one. `None`: that is not possible.
     fn execute_scanner(&self) -> Result<Option<Pid>> {
         let Some((program, name)) = process::sibling("svscan") else { return Ok(None) };
-        let argv = CArray::new(vec![
-            name,
-            c"--above".to_owned(),
-            CString::new(place::SCANDIR).expect("no NUL in it"),
-        ]);
+        let console = self.console.is_some().then(|| c"-X7".to_owned());
+        let words = [name, c"--above".to_owned()].into_iter().chain(console);
+        let argv = CArray::new(words.chain([CString::new(place::SCANDIR).expect("no NUL in it")]).collect());
         let fds: Vec<_> = self.handed_down().into_iter().zip(Above::FIRST_FD..).collect();
         let spawn = Spawn { fds: &fds, ..Spawn::new(std::slice::from_ref(&program), &argv) };
         match spawn.start(self.blocked) {
@@ -543,46 +566,26 @@ impl Init {
     }
 
     fn start_command(&mut self) {
-        match self.try_start_command() {
-            Ok(pid) => self.command = Some(pid),
+        let command = Command {
+            words: &self.options.command,
+            input: self.input.as_ref(),
+            terminal: self.terminal,
+            workdir: &self.workdir,
+        };
+        match command.start(self.blocked) {
+            Ok(pid) => {
+                self.command = Some(pid);
+                if settings::flag("S6_CMD_RECEIVE_SIGNALS") {
+                    self.command_gets_signals = true;
+                    let _ = std::fs::write(command::PID_FILE, format!("{pid}\n"));
+                }
+            }
             Err((text, code)) => {
                 diag::say(diag::Level::Fatal, text);
                 self.told.command_not_started();
                 self.feed(Event::CommandEnded(WaitStatus::exited(code)));
             }
         }
-    }
-
-    fn try_start_command(&mut self) -> std::result::Result<Pid, (String, u8)> {
-        let words = self.options.command.clone();
-        let name = words[0].to_string_lossy().into_owned();
-        let path = env::get("PATH").map_or(&b"/usr/bin:/bin"[..], |p| p.as_encoded_bytes());
-        let (programs, argv) = (spawn::candidates(&words[0], path), CArray::new(words));
-        let dir = crate::servicedir::open(rustix::fs::CWD, self.workdir.as_str()).ok();
-        let fds: Vec<_> = self.input.iter().map(|fd| (fd.as_fd(), 0)).collect();
-        let spawn = Spawn {
-            dir: dir.as_ref().map(|d| d.as_fd()),
-            fds: &fds,
-            new_session: true,
-            controlling_terminal: self.terminal,
-            ..Spawn::new(&programs, &argv)
-        };
-        spawn.start(self.blocked).map_err(|e| {
-            let there = |p: &&CString| rustix::fs::access(p.as_c_str(), rustix::fs::Access::EXISTS).is_ok();
-            let shown = match (programs.iter().find(there), programs.as_slice()) {
-                (Some(one), _) | (None, [one]) => {
-                    let dir = dir.as_ref().map_or(rustix::fs::CWD, |d| d.as_fd());
-                    diagnose::exec_failure(dir, &one.to_string_lossy(), e.errno).to_string()
-                }
-                _ => format!("not found in PATH ({})", String::from_utf8_lossy(path)),
-            };
-            let code = match (e.step, e.errno) {
-                (Step::Exec, Errno::NOENT | Errno::NOTDIR) => code::NOT_FOUND,
-                (Step::Exec, _) => code::NOT_EXECUTABLE,
-                _ => code::SYSTEM,
-            };
-            (format!("unable to execute {name}: {shown}"), code)
-        })
     }
 
     /// As pid 1 everybody; else only our own descendants, of whom the orphans are our children.

@@ -1,9 +1,8 @@
 //! What s6-overlay has built in, and where images put their definitions.
 
-use super::{legacy, settings};
+use super::{legacy, place, settings};
 use crate::diag;
 use crate::rc::source::{Definition, Definitions, Words};
-use crate::sys::process;
 use std::path::Path;
 
 /// The bundle that a boot brings up.
@@ -62,13 +61,8 @@ pub const LAST: &str = "legacy-services";
 
 /// A oneshot that works off a directory of older images.
 pub fn legacy_oneshot(name: &str, needs: &[&str]) -> Definition {
-    let step = |direction| -> Words {
-        let (program, _) = process::sibling("init").unwrap_or_default();
-        let program = program.into_bytes();
-        let alone = program.ends_with(b"/init");
-        let name_in_one = (!alone).then(|| b"init".to_vec());
-        let words = [&b"--step"[..], name.as_bytes(), direction].map(<[u8]>::to_vec);
-        std::iter::once(program).chain(name_in_one).chain(words).collect()
+    let step = |direction: &[u8]| -> Words {
+        [place::OWN.as_bytes(), b"--step", name.as_bytes(), direction].map(<[u8]>::to_vec).into()
     };
     let down = if name == "fix-attrs" { vec![] } else { step(b"down") };
     Definition::oneshot(name, needs, step(b"up"), down)

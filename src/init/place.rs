@@ -10,6 +10,9 @@ use std::os::fd::OwnedFd;
 /// The scan directory.
 pub const SCANDIR: &str = "/run/service";
 
+/// The scan directory under the name that it had in s6-overlay 2.
+const V2_SCANDIR: &str = "/run/s6/services";
+
 /// The live directory.
 pub const LIVE: &str = "/run/s6-rc";
 
@@ -21,6 +24,9 @@ pub const CONTROL: &str = "/run/s6/basedir/control";
 
 /// The directory that the container was started in.
 const WORKDIR: &str = "/run/s6/workdir";
+
+/// This executable, as `init`.
+pub const OWN: &str = "/run/s6/basedir/bin/init";
 
 /// The commands below `/run/s6/basedir/bin`.
 const COMMANDS: [&str; 4] = ["halt", "poweroff", "reboot", "shutdown"];
@@ -69,6 +75,7 @@ fn make_anew(workdir: &str) -> Result<OwnedFd> {
     write(EXIT_CODE, "0\n")?;
     write(WORKDIR, &format!("{workdir}\n"))?;
     link_commands()?;
+    symlinkat(SCANDIR, CWD, V2_SCANDIR).unable(format_args!("make {V2_SCANDIR}"))?;
     open_control()
 }
 
@@ -126,7 +133,8 @@ fn link_commands() -> Result<()> {
         let path = format!("/run/s6/basedir/bin/{command}");
         symlinkat(&*target, CWD, &*path).unable(format_args!("make {path}"))?;
     }
-    Ok(())
+    let Some((own, _)) = process::sibling("init") else { return Ok(()) };
+    symlinkat(&*own, CWD, OWN).unable(format_args!("make {OWN}"))
 }
 
 fn open_control() -> Result<OwnedFd> {
@@ -134,6 +142,13 @@ fn open_control() -> Result<OwnedFd> {
     mknodat(CWD, CONTROL, FileType::Fifo, Mode::from_raw_mode(0o600), 0).map_err(fail)?;
     let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
     openat(CWD, CONTROL, flags, Mode::empty()).map_err(fail)
+}
+
+/// Asks init to stop the container; `who` does so. Whether there is an init that hears it.
+pub fn ask_to_stop(who: &str) -> bool {
+    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let control = openat(CWD, CONTROL, flags, Mode::empty());
+    control.is_ok_and(|control| rustix::io::write(&control, format!("h{who}\n").as_bytes()).is_ok())
 }
 
 /// The code in the exit code file, by the rules of s6-overlay: the first line; absent or empty is 0; a

@@ -25,6 +25,7 @@ use super::control::Command;
 use super::reaper::{self, Channel, Keeper};
 use super::{Limits, Listing, Skipped, changes, list, loggers_first};
 use crate::diag::{self, Error, Result, Trouble, Unable, code};
+use crate::init::place;
 use crate::ordered::map;
 use crate::process::{Signal, WaitStatus};
 use crate::servicedir;
@@ -454,8 +455,8 @@ impl Scanner {
             Command::Scan => self.scan(false),
             Command::Abandon => self.on_signal(Signal::ABRT),
             Command::Rescan => self.on_signal(Signal::HUP),
-            Command::Stop => self.finish(Finish::Stop),
-            Command::StopAll => self.finish(Finish::StopAll),
+            Command::Stop => self.on_stop_asked(Finish::Stop),
+            Command::StopAll => self.on_stop_asked(Finish::StopAll),
             Command::Prune => self.prune(false),
             Command::PruneAll => self.prune(true),
             Command::Upgrade => self.upgrade(),
@@ -475,6 +476,13 @@ impl Scanner {
                 self.carry_out(command);
             }
             self.pending.cross_out(index);
+        }
+    }
+
+    /// In a container that means the container: init takes everything down in order, and ends us then.
+    fn on_stop_asked(&mut self, how: Finish) {
+        if self.keeper.is_some() || !place::ask_to_stop("svscanctl") {
+            self.finish(how);
         }
     }
 
