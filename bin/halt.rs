@@ -3,7 +3,7 @@
 use lexopt::prelude::*;
 use perennial::cli;
 use perennial::diag::{Error, Result, Unable, code};
-use perennial::init::place::{CONTROL, SCANDIR};
+use perennial::init::place;
 use perennial::process::Pid;
 use perennial::rc::engine::restart_nothing;
 use rustix::fs::{Mode, OFlags, open};
@@ -33,14 +33,16 @@ pub fn halt(mut parser: lexopt::Parser) -> Result<u8> {
             _ => return Err(cli::usage(USAGE)),
         }
     }
+    let control_path = place::control();
     let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let control = open(CONTROL, flags, Mode::empty())
-        .map_err(|e| Error::unable(format_args!("talk to init ({CONTROL})"), e).with_code(code::USAGE))?;
+    let control = open(&*control_path, flags, Mode::empty()).map_err(|e| {
+        Error::unable(format_args!("talk to init ({control_path})"), e).with_code(code::USAGE)
+    })?;
     let request = format!("{letter}{}\n", caller());
-    rustix::io::write(&control, request.as_bytes()).unable(format_args!("write to {CONTROL}"))?;
+    rustix::io::write(&control, request.as_bytes()).unable(format_args!("write to {control_path}"))?;
     // A finish script that calls us ends with us, and its service would be started again before init gets to
     // it. Where there is no supervisor, or none that answers, that cannot happen or must be.
-    let _ = restart_nothing(SCANDIR, PATIENCE);
+    let _ = restart_nothing(&place::scandir(), PATIENCE);
     Ok(code::OK)
 }
 

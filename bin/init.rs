@@ -22,7 +22,13 @@ pub fn main() -> ExitCode {
 const STOP_TIME: Duration = Duration::from_secs(9);
 
 /// Its options. Everything from the first other word on is the command.
-pub fn init(mut parser: lexopt::Parser) -> Result<u8> {
+pub fn init(parser: lexopt::Parser) -> Result<u8> {
+    settings::store_is_ours(false);
+    start(parser, settings::flag("PERENNIAL_ONLY_CMD"))
+}
+
+/// Starts; with `only_command` without any service.
+pub fn start(mut parser: lexopt::Parser, only_command: bool) -> Result<u8> {
     let (mut sources, mut command) = (Vec::new(), Vec::new());
     while let Some(arg) = parser.next()? {
         match arg {
@@ -35,6 +41,9 @@ pub fn init(mut parser: lexopt::Parser) -> Result<u8> {
             }
             _ => return Err(cli::usage(USAGE)),
         }
+    }
+    if only_command && command.is_empty() {
+        return Err(cli::usage(USAGE));
     }
     let blocked = signal::block_all();
     wait_for_closing();
@@ -49,6 +58,7 @@ pub fn init(mut parser: lexopt::Parser) -> Result<u8> {
     let command = command.into_iter().map(|w| CString::new(w.into_vec()).expect("arguments have no NUL"));
     let options = Options {
         boot: Boot::now(sources),
+        only_command,
         command: command.collect(),
         stop_time,
         kill_grace: settings::millis("S6_KILL_GRACETIME").unwrap_or(Duration::from_secs(3)),
@@ -70,6 +80,7 @@ fn wait_for_closing() {
 
 /// What a built-in oneshot runs, `--step NAME up|down`, and the interpreter of the catch-all logger's `run`.
 fn step(parser: &mut lexopt::Parser) -> Result<u8> {
+    settings::store_is_ours(true);
     let (name, direction) = (parser.value()?.string()?, parser.value()?.string()?);
     let blocked = signal::block_all();
     spawn::reserve_window().unable("set up descriptors")?;

@@ -3,7 +3,9 @@
 
 use perennial::cli::Program;
 use perennial::diag::{self, Result, code};
+use perennial::init::settings;
 use perennial::install::Plan;
+use perennial::process::Pid;
 use perennial::sys::process::is_all_in_one;
 use perennial::{cli, diag::Error};
 use std::ffi::OsString;
@@ -101,6 +103,7 @@ mod with_contenv;
 
 const USAGE: &str = "perennial program [ argument... ]\n\
                      \x20      perennial install --root dir [ --s6-names ] [ --usr-bin ]\n\
+                     \x20      perennial run command [ argument... ]\n\
                      \x20      perennial list | --version";
 
 /// Every program: its name, and the name that s6 and images have for it, if it is another.
@@ -171,6 +174,7 @@ fn perennial(mut parser: lexopt::Parser) -> Result<u8> {
                 Ok(code::OK)
             }
             (None, Some("install")) => install(parser),
+            (None, Some("run")) => only_command(parser),
             _ => Err(Error::usage(format!("no program {:?} in here (perennial list shows all)", word))),
         },
         Some(Long("version") | Short('V')) => {
@@ -179,6 +183,19 @@ fn perennial(mut parser: lexopt::Parser) -> Result<u8> {
         }
         Some(Short('h') | Long("help")) => cli::help(USAGE),
         _ => Err(cli::usage(USAGE)),
+    }
+}
+
+/// Runs a command in the container's environment, without services: as the container's first process, or in a
+/// container that runs.
+fn only_command(parser: lexopt::Parser) -> Result<u8> {
+    match Pid::own().raw() {
+        1 => {
+            diag::set_program("init");
+            settings::store_is_ours(false);
+            init::start(parser, true)
+        }
+        _ => with_contenv::with_contenv(parser),
     }
 }
 

@@ -44,10 +44,10 @@ fn kept(name: &OsStr) -> Option<Vec<u8>> {
 }
 
 fn stored(name: &[u8]) -> Result<Option<Vec<u8>>> {
-    let store = match Store::open(envstore::DIR) {
+    let store = match Store::open(&*envstore::dir()) {
         Ok(store) => store,
         Err(Errno::NOENT) => return Ok(None),
-        Err(e) => return Err(Error::unable(format_args!("open {}", envstore::DIR), e)),
+        Err(e) => return Err(Error::unable(format_args!("open {}", envstore::dir()), e)),
     };
     store.get(name).map_err(|why| Error::new(code::SYSTEM, Skipped { name, why }.to_string()))
 }

@@ -119,7 +119,7 @@ fn some(dirs: &[String], fields: &[Field], numeric: bool, json: bool) -> Result<
 fn all(scandir: Option<String>, json: bool) -> Result<u8> {
     let given = env::get("PERENNIAL_SCANDIR").and_then(|v| v.to_str()).map(str::to_owned);
     let hint = if scandir.is_none() && given.is_none() { " (-S says where else to look)" } else { "" };
-    let path = scandir.or(given).unwrap_or_else(|| "/run/service".to_owned());
+    let path = scandir.or(given).unwrap_or_else(perennial::init::place::scandir);
     let base = servicedir::open(rustix::fs::CWD, &*path).map_err(|errno| {
         Error::new(code::SYSTEM, format!("unable to open {path}: {}{hint}", diag::reason(errno)))
     })?;

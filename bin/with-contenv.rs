@@ -31,12 +31,12 @@ pub fn with_contenv(mut parser: lexopt::Parser) -> Result<u8> {
 
 /// Our PATH and what is in the store.
 fn stored() -> Result<Vec<CString>> {
-    let store = Store::open(envstore::DIR).map_err(missing)?;
+    let store = Store::open(&*envstore::dir()).map_err(missing)?;
     let path = env::strings().find(|string| string.to_bytes().starts_with(b"PATH="));
     store.environment(path, |skipped| diag::warn(skipped)).map_err(missing)
 }
 
 fn missing(errno: Errno) -> Error {
-    let (dir, reason) = (envstore::DIR, diag::reason(errno));
+    let (dir, reason) = (envstore::dir(), diag::reason(errno));
     Error::new(code::SYSTEM, format!("unable to read {dir}: {reason} (/init makes it when it boots)"))
 }

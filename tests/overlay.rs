@@ -301,7 +301,7 @@ fn the_command_receives_signals_if_asked_to() {
     // A shell alone would have it in the background: no standard input, and SIGINT and SIGQUIT ignored.
     let command = "grep -E '^(SigIgn|SigBlk)' /proc/self/status; read -r line; echo \"input: $line\"
         trap 'echo got INT' INT; trap 'echo got USR1' USR1; trap 'echo got TERM; exit 5' TERM
-        cat /run/s6/cmdpid; echo $$; echo trapped; while :; do sleep 0.01; done";
+        until [ -s /run/s6/cmdpid ]; do :; done; cat /run/s6/cmdpid; echo $$; echo trapped; while :; do sleep 0.01; done";
     let Some(image) = Image::new() else { return };
     let image = image.env("S6_CMD_RECEIVE_SIGNALS=1").longrun("web", SLEEP, &[]);
     let image = image.setup("printf 'a line\\n' >/run-input; exec </run-input; rm /run-input;");
@@ -410,4 +410,116 @@ fn the_start_waits_for_a_descriptor_to_be_closed_if_asked_to() {
     image.run(&["true"]).exits(0).says("descriptor 5 was written to, not closed: going on\n");
     let Some(image) = Image::new() else { return };
     image.env("S6_WAIT_FOR_CLOSING_FD=7").run(&["true"]).exits(0);
+}
+
+// ---------------------------------------------------------------------------------------- where it runs
+
+/// What is to work wherever it runs: a service with a logger, one that is ready, a oneshot, the store, an end.
+fn a_bit_of_everything(image: Image) -> Image {
+    let image =
+        image.longrun("web", "echo >&3; exec sleep 1000", &["prepare"]).file("web/notification-fd", "3\n");
+    let image =
+        image.script("web/finish", "echo finish $1 $2").oneshot("prepare", "echo prepared", &["base"]);
+    let image = image.etc_script("cont-init.d/1", "echo initialised");
+    let image = image.etc_script("services.d/old/run", "echo old runs; exec sleep 1000");
+    image.env("GREETING=hello").env("S6_CMD_WAIT_FOR_SERVICES=1").longrun(
+        "other",
+        "echo other $1; exec sleep 1000",
+        &["web"],
+    )
+}
+
+fn everything_worked(ended: &support::Ended) {
+    ended
+        .says("prepared\n")
+        .says("initialised\n")
+        .says("old runs\n")
+        .says("other other\n")
+        .says("finish 256 15\n");
+    ended.says("greeting hello\n").does_not_say("warning: unable to st").does_not_say("fatal");
+}
+
+/// Prints a variable of the container's environment.
+fn greet() -> String {
+    let dir = std::path::Path::new(env!("CARGO_BIN_EXE_init")).parent().unwrap().display();
+    format!("{dir}/with-contenv sh -c 'echo greeting $GREETING'; {dir}/svstat; exit 6")
+}
+
+#[test]
+fn run_may_be_mounted_noexec() {
+    let Some(image) = Image::new() else { return };
+    let image = a_bit_of_everything(image).setup("mount -o remount,noexec /run;");
+    let ended = image.run(&["sh", "-c", &greet()]);
+    everything_worked(ended.exits(6));
+}
+
+#[test]
+fn it_runs_as_any_user_on_a_read_only_run_and_without_new_privileges() {
+    if !rustix::process::geteuid().is_root() {
+        return println!("skipped: who is not root cannot become somebody else");
+    }
+    for (user, why) in [
+        ("--reuid 4711 --regid 4711", "chmod 755 /run;"),
+        ("--reuid 1000650000 --regid 0", "mount -o remount,ro /run;"),
+    ] {
+        let Some(image) = Image::new() else { return };
+        // The programs must be where everybody may look for them.
+        let setup = format!(
+            "{why} mount -t tmpfs tmpfs /dev/shm; chmod 1777 /dev/shm; drop='setpriv --clear-groups --no-new-privs --bounding-set=-all --inh-caps=-all {user}';"
+        );
+        let ended = a_bit_of_everything(image).setup(&setup).run(&["sh", "-c", &greet()]);
+        everything_worked(ended.exits(6));
+        ended.says("init: warning: unable to use /run: ").says(": using /dev/shm/perennial-");
+    }
+}
+
+#[test]
+fn it_need_not_be_the_first_process_and_ends_only_its_own() {
+    let Some(image) = Image::new() else { return };
+    let setup = "sleep 1000 & printf '#!/bin/sh\\n\"$@\"; echo ended $?; kill -0 %s && echo bystander lives\\n' $! >$0/outer
+        chmod +x $0/outer; drop=$0/outer";
+    let image = a_bit_of_everything(image).setup(setup);
+    let container = image.boot(&["sh", "-c", &format!("(setsid sleep 1000 &) ; {}", greet())]);
+    let ended = container.end();
+    everything_worked(&ended);
+    ended.says("ended 6\n").says("bystander lives\n");
+}
+
+#[test]
+fn what_an_earlier_run_left_below_run_counts_for_nothing() {
+    let Some(image) = Image::new() else { return };
+    let left = "mkdir -p /run/s6/container_environment /run/service/old /run/s6-rc:s6-rc-init:x /run/uncaught-logs;
+        ln -s s6-rc:s6-rc-init:x /run/s6-rc; echo 'touch /run/hooked' >/run/s6/container_environment/S6_STAGE2_HOOK;
+        echo 0 >/run/s6/container_environment/S6_VERBOSITY; echo x >/run/s6/container_environment/OLD;
+        printf '#!/bin/sh\\necho not reached\\n' >/run/service/old/run; chmod +x /run/service/old/run;";
+    let image = image.setup(left).longrun("web", SLEEP, &[]);
+    let ended = image.run(&["sh", "-c", "ls -d /run/* /run/s6/container_environment/*; ls /run/service"]);
+    ended.exits(0).says("container_environment/PATH\n").does_not_say("OLD").does_not_say("hooked");
+    ended
+        .says("web: starting")
+        .does_not_say("not reached")
+        .does_not_say("uncaught")
+        .does_not_say("s6-rc-init");
+}
+
+#[test]
+fn only_the_command_is_run_if_asked_for() {
+    let Some(image) = Image::new() else { return };
+    let image = image.etc_script("cont-init.d/1", "echo not reached").longrun("web", "echo not reached", &[]);
+    let image = image.env("PERENNIAL_ONLY_CMD=1").env("GREETING=hello");
+    let ended = image.run(&["sh", "-c", &format!("ps -e -o comm; {}", greet())]);
+    ended.exits(6).says("greeting hello\n").does_not_say("not reached").does_not_say("supervise");
+    let Some(image) = Image::new() else { return };
+    image.env("PERENNIAL_ONLY_CMD=1").run(&[]).exits(100).says("init: fatal: usage: ");
+    // The other spelling; and in a container that runs.
+    let perennial = std::path::Path::new(env!("CARGO_BIN_EXE_perennial"));
+    let Some(image) = Image::new() else { return };
+    let image = image.env("GREETING=hello").longrun("web", "echo not reached", &[]);
+    let ended = image.boot_program(perennial, &["run", "sh", "-c", &greet()]).end();
+    ended.exits(6).says("greeting hello\n").does_not_say("not reached");
+    let Some(image) = Image::new() else { return };
+    let container = image.env("GREETING=hello").longrun("web", SLEEP, &[]).boot(&[]);
+    container.wait_for("up in ");
+    assert_eq!(container.shows("perennial run sh -c 'echo greeting $GREETING'"), "greeting hello\n");
+    container.stop().exits(0);
 }

@@ -140,7 +140,7 @@ impl Boot {
 
     /// Reads the definitions and makes the live directory; or, after a boot that was killed, finds it made.
     fn define(&self) -> Result<Option<Live>> {
-        if let Ok(live) = Live::open(place::LIVE) {
+        if let Ok(live) = Live::open(&place::live()) {
             return Ok(Some(live));
         }
         let mut findings = Findings::default();
@@ -159,7 +159,7 @@ impl Boot {
             diag::say(Level::Fatal, format_args!("{errors} in the service definitions: nothing is started"));
             return Ok(None);
         }
-        let live = live::create(place::LIVE, place::SCANDIR, "", &definitions, graph)?;
+        let live = live::create(&place::live(), &place::scandir(), "", &definitions, graph)?;
         let top = self.sources.is_empty().then(|| overlay::TOP.to_owned());
         live.note_origin(&Origin { top, sources: self.sources.clone(), compiled: None })?;
         Ok(Some(live))
@@ -178,7 +178,7 @@ impl Boot {
 
     fn try_down(&self, deadline: Mono, blocked: Blocked) -> Result<u8> {
         // Nothing was defined, so nothing is up.
-        let Ok(live) = Live::open(place::LIVE) else { return Ok(code::OK) };
+        let Ok(live) = Live::open(&place::live()) else { return Ok(code::OK) };
         let _lock = live.lock(Busy::Interrupt)?;
         let mut engine = Engine::new(&live)?;
         engine.restart_nothing()?;

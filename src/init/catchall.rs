@@ -16,7 +16,9 @@ use std::fs;
 use std::os::fd::OwnedFd;
 
 /// Where the lines go.
-const LOGS: &str = "/run/uncaught-logs";
+fn logs() -> String {
+    place::below("/uncaught-logs")
+}
 
 /// The logger's input, in its service directory.
 const FIFO: &str = "fifo";
@@ -28,17 +30,19 @@ pub fn begin() -> Result<Option<OwnedFd>> {
         return Ok(None);
     }
     let owner = account()?;
-    make_dir(LOGS, 0o2750)?;
+    let logs = logs();
+    make_dir(&logs, 0o2750)?;
     if let Some((uid, gid)) = owner {
         let ids = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
-        chownat(CWD, LOGS, ids.0, ids.1, AtFlags::empty()).unable(format_args!("chown {LOGS}"))?;
+        chownat(CWD, &*logs, ids.0, ids.1, AtFlags::empty()).unable(format_args!("chown {logs}"))?;
     }
     // Whatever the umask, and after chown, which takes bits away.
-    chmodat(CWD, LOGS, Mode::from_raw_mode(0o2750), AtFlags::empty()).unable(format_args!("chmod {LOGS}"))?;
-    let dir = format!("{}/{CATCH_ALL}", place::SCANDIR);
+    chmodat(CWD, &*logs, Mode::from_raw_mode(0o2750), AtFlags::empty())
+        .unable(format_args!("chmod {logs}"))?;
+    let dir = format!("{}/{CATCH_ALL}", place::scandir());
     make_dir(&dir, 0o755)?;
     let run = format!("{dir}/run");
-    fs::write(&run, format!("#!{} --step\n", place::OWN)).unable(format_args!("write {run}"))?;
+    fs::write(&run, format!("#!{} --step\n", place::own())).unable(format_args!("write {run}"))?;
     chmodat(CWD, &*run, Mode::from_raw_mode(0o755), AtFlags::empty()).unable(format_args!("chmod {run}"))?;
     let path = format!("{dir}/{FIFO}");
     mknodat(CWD, &*path, FileType::Fifo, Mode::from_raw_mode(0o600), 0)
@@ -91,7 +95,8 @@ pub fn become_logger() -> Result<u8> {
             (candidates(c"s6-log", path), c"s6-log".to_owned())
         }
     };
-    let words = ["-bp", "--"].into_iter().chain(stamp).chain(to_console).chain([LOGS]);
+    let logs = logs();
+    let words = ["-bp", "--"].into_iter().chain(stamp).chain(to_console).chain([&*logs]);
     let words = words.map(|word| CString::new(word).expect("split at blanks, without NUL"));
     let argv = CArray::new(std::iter::once(name).chain(words).collect());
     crate::sys::signal::unblock_all();

@@ -1,6 +1,6 @@
 //! The container's command: what is started, how, and what a failure to start it means.
 
-use super::settings;
+use super::{place, settings};
 use crate::glob;
 use crate::process::Pid;
 use crate::servicedir::diagnose;
@@ -12,7 +12,9 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 
 /// Where the pid of a command is that receives signals; scripts look there.
-pub const PID_FILE: &str = "/run/s6/cmdpid";
+pub fn pid_file() -> String {
+    place::below("/s6/cmdpid")
+}
 
 /// A command that is to be run.
 pub struct Command<'a> {

@@ -14,6 +14,7 @@
 //! Files whose names begin with a dot are no variables. All this is s6-overlay's since 3.2.2.0.
 #![forbid(unsafe_code)]
 
+use super::place;
 use crate::diag::reason;
 use crate::servicedir::replace_with_mode;
 use crate::sys::{Errno, env};
@@ -26,7 +27,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
 /// Where it is in a container.
-pub const DIR: &str = "/run/s6/container_environment";
+pub fn dir() -> String {
+    place::below("/s6/container_environment")
+}
 
 /// The file in which a new value is written before it gets its name. No reader looks at it.
 const TEMPORARY: &str = ".new";

@@ -41,6 +41,8 @@ pub struct Options {
     pub boot: Boot,
     /// The command and its arguments; empty: none.
     pub command: Vec<CString>,
+    /// Nothing but the command is started.
+    pub only_command: bool,
     /// From the request to stop to the exit.
     pub stop_time: Duration,
     /// `S6_KILL_GRACETIME`: from the last polite signal to SIGKILL.
@@ -115,12 +117,14 @@ impl Init {
         }
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
         let workdir = std::env::current_dir().map_or("/".into(), |d| d.to_string_lossy().into_owned());
+        place::choose()?;
         let control = place::prepare(&workdir)?;
         let console = catchall::begin()?;
         settle_environment(options.keep_env)?;
         let terminal = rustix::termios::isatty(rustix::stdio::stdin());
         let input = take_input(terminal);
-        rustix::process::chdir(place::SCANDIR).unable(format_args!("chdir to {}", place::SCANDIR))?;
+        let scandir = place::scandir();
+        rustix::process::chdir(&*scandir).unable(format_args!("chdir to {scandir}"))?;
         let listener = socket::listen(SOCKET).unable(format_args!("listen at {SOCKET}"))?;
         rustix::process::chdir("/").unable("chdir to /")?;
         let (up, down) = socket::pair().unable("make a socket pair")?;
@@ -128,6 +132,7 @@ impl Init {
         let signals = SignalFd::open(blocked).unable("create a signal descriptor")?;
         let rules = Rules {
             has_command: !options.command.is_empty(),
+            has_services: !options.only_command,
             if_boot_fails: options.boot.if_it_fails,
             stop_time: options.stop_time,
             kill_grace: options.kill_grace,
@@ -166,7 +171,9 @@ impl Init {
             alone: false,
             told: Told::new(verbosity),
         };
-        init.start_scanner(true);
+        if rules.has_services {
+            init.start_scanner(true);
+        }
         init.obey(todo);
         Ok(init)
     }
@@ -357,7 +364,7 @@ impl Init {
         } else if pid == self.command {
             self.command = None;
             if std::mem::take(&mut self.command_gets_signals) {
-                let _ = std::fs::remove_file(command::PID_FILE);
+                let _ = std::fs::remove_file(command::pid_file());
             }
             self.feed(Event::CommandEnded(status));
         }
@@ -490,9 +497,9 @@ impl Init {
         spawn::fork(blocked, &self.handed_down(), |mut kept| {
             let console = if logs { kept.pop() } else { None };
             diag::set_program("svscan");
-            process::set_title("svscan", &["svscan", place::SCANDIR]);
+            process::set_title("svscan", &["svscan", &place::scandir()]);
             let Some(above) = Above::from_fds(kept) else { return code::BUG };
-            if rustix::process::chdir(place::SCANDIR).is_err() {
+            if rustix::process::chdir(&*place::scandir()).is_err() {
                 return code::SYSTEM;
             }
             let options = ScanOptions { above: Some(above), ending, console, ..ScanOptions::default() };
@@ -505,7 +512,8 @@ impl Init {
         let Some((program, name)) = process::sibling("svscan") else { return Ok(None) };
         let console = self.console.is_some().then(|| c"-X7".to_owned());
         let words = [name, c"--above".to_owned()].into_iter().chain(console);
-        let argv = CArray::new(words.chain([CString::new(place::SCANDIR).expect("no NUL in it")]).collect());
+        let argv =
+            CArray::new(words.chain([CString::new(place::scandir()).expect("no NUL in it")]).collect());
         let fds: Vec<_> = self.handed_down().into_iter().zip(Above::FIRST_FD..).collect();
         let spawn = Spawn { fds: &fds, ..Spawn::new(std::slice::from_ref(&program), &argv) };
         match spawn.start(self.blocked) {
@@ -577,7 +585,7 @@ impl Init {
                 self.command = Some(pid);
                 if settings::flag("S6_CMD_RECEIVE_SIGNALS") {
                     self.command_gets_signals = true;
-                    let _ = std::fs::write(command::PID_FILE, format!("{pid}\n"));
+                    let _ = std::fs::write(command::pid_file(), format!("{pid}\n"));
                 }
             }
             Err((text, code)) => {
@@ -643,16 +651,21 @@ impl Init {
 fn settle_environment(keep: bool) -> Result<()> {
     let path = search_path(env::get("PATH").map(|p| p.to_string_lossy().into_owned()));
     let path = CString::new(format!("PATH={path}")).expect("it came without NUL");
-    let rest = env::strings().filter(|s| !s.to_bytes().starts_with(b"PATH=")).map(CString::from);
-    let all: Vec<CString> = rest.chain([path.clone()]).collect();
+    let rest = env::strings()
+        .filter(|s| !s.to_bytes().starts_with(b"PATH=") && !s.to_bytes().starts_with(b"PERENNIAL_RUN="))
+        .map(CString::from);
+    let always = [Some(path), place::variable()].into_iter().flatten();
+    let all: Vec<CString> = rest.chain(always.clone()).collect();
     if keep {
         env::replace(all);
         return Ok(());
     }
     let variables = all.iter().map(|s| s.as_c_str());
-    envstore::Store::create(envstore::DIR, variables, |skipped| diag::warn(skipped))
-        .unable(format_args!("make {}", envstore::DIR))?;
-    env::replace(vec![path]);
+    let store = envstore::dir();
+    envstore::Store::create(&*store, variables, |skipped| diag::warn(skipped))
+        .unable(format_args!("make {store}"))?;
+    env::replace(always.collect());
+    settings::store_is_ours(true);
     Ok(())
 }
 

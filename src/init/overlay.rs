@@ -62,7 +62,7 @@ pub const LAST: &str = "legacy-services";
 /// A oneshot that works off a directory of older images.
 pub fn legacy_oneshot(name: &str, needs: &[&str]) -> Definition {
     let step = |direction: &[u8]| -> Words {
-        [place::OWN.as_bytes(), b"--step", name.as_bytes(), direction].map(<[u8]>::to_vec).into()
+        [place::own().as_bytes(), b"--step", name.as_bytes(), direction].map(<[u8]>::to_vec).into()
     };
     let down = if name == "fix-attrs" { vec![] } else { step(b"down") };
     Definition::oneshot(name, needs, step(b"up"), down)

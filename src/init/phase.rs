@@ -50,6 +50,8 @@ pub enum IfBootFails {
 pub struct Rules {
     /// There is a command.
     pub has_command: bool,
+    /// There are services; without them there is only the command.
+    pub has_services: bool,
     /// What a failed boot means.
     pub if_boot_fails: IfBootFails,
     /// From the request to stop to the exit.
@@ -168,8 +170,12 @@ pub struct Container {
 impl Container {
     /// One that is about to boot.
     pub fn new(rules: Rules) -> (Container, Vec<Action>) {
-        let container = Container { phase: Phase::Booting, rules, command_runs: false, scanner_runs: true };
-        (container, vec![Action::StartBoot])
+        let (phase, action) = match rules.has_services {
+            true => (Phase::Booting, Action::StartBoot),
+            false => (Phase::Running, Action::StartCommand),
+        };
+        let command_runs = !rules.has_services;
+        (Container { phase, rules, command_runs, scanner_runs: rules.has_services }, vec![action])
     }
 
     /// Where it is.
@@ -307,7 +313,8 @@ impl Container {
                 todo.extend([Action::SignalCommand(Signal::TERM), Action::SignalCommand(Signal::CONT)]);
             }
             Stage::Command => self.enter(Stage::Services, since, now, todo),
-            Stage::Services => todo.push(Action::StopServices(until)),
+            Stage::Services if self.rules.has_services => todo.push(Action::StopServices(until)),
+            Stage::Services => self.enter(Stage::Rest, since, now, todo),
             Stage::Scanner if self.scanner_runs => todo.push(Action::StopScanner),
             Stage::Scanner => self.enter(Stage::Rest, since, now, todo),
             Stage::Rest => {
@@ -353,6 +360,7 @@ mod tests {
     fn rules(has_command: bool) -> Rules {
         Rules {
             has_command,
+            has_services: true,
             if_boot_fails: IfBootFails::GoOn,
             stop_time: Duration::from_secs(9),
             kill_grace: Duration::from_secs(3),
@@ -394,6 +402,17 @@ mod tests {
         assert_eq!(c.on(at(1001), Event::StopAsked), []);
         let todo = c.on(at(1500), Event::CommandEnded(exited(3)));
         assert_eq!(todo, [Action::ProposeExitCode(3), Action::StopServices(at(8000))]);
+    }
+
+    #[test]
+    fn without_services_there_is_only_the_command() {
+        let (mut c, todo) = Container::new(Rules { has_services: false, ..rules(true) });
+        assert_eq!(todo, [Action::StartCommand]);
+        let todo = c.on(at(5), Event::CommandEnded(exited(3)));
+        let rest = [Action::SignalAll(Signal::TERM), Action::SignalAll(Signal::CONT)];
+        assert_eq!(todo[..2], [Action::WriteExitCode(3), Action::SayStopping(Why::Command(exited(3)))]);
+        assert_eq!(todo[2..], rest);
+        assert_eq!(c.on(at(6), Event::NothingLeft), [Action::Exit]);
     }
 
     #[test]

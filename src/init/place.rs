@@ -1,32 +1,101 @@
 //! The places below `/run` that images know by name.
 
-use crate::diag::{Error, Result, Unable};
+use crate::diag::{self, Error, Result, Unable};
 use crate::scan;
-use crate::sys::{Errno, lock, process};
+use crate::sys::{Errno, env, lock, process};
 use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, openat, symlinkat};
+use std::ffi::CString;
 use std::fs;
 use std::os::fd::OwnedFd;
+use std::sync::OnceLock;
+
+/// The directory that all of this is in: `/run`, or what was found in its place.
+static RUN: OnceLock<String> = OnceLock::new();
+
+/// The variable that tells everybody which directory was found in place of `/run`.
+const VARIABLE: &str = "PERENNIAL_RUN";
+
+/// `/run`, or what is used in its place: `PERENNIAL_RUN`.
+pub fn run() -> &'static str {
+    RUN.get_or_init(|| match env::get(VARIABLE).map(|dir| dir.to_string_lossy()) {
+        Some(dir) if !dir.is_empty() => dir.trim_end_matches('/').to_owned(),
+        _ => "/run".to_owned(),
+    })
+}
+
+/// A path below [`run`], which begins with a slash.
+pub fn below(path: &str) -> String {
+    [run(), path].concat()
+}
 
 /// The scan directory.
-pub const SCANDIR: &str = "/run/service";
-
-/// The scan directory under the name that it had in s6-overlay 2.
-const V2_SCANDIR: &str = "/run/s6/services";
+pub fn scandir() -> String {
+    below("/service")
+}
 
 /// The live directory.
-pub const LIVE: &str = "/run/s6-rc";
+pub fn live() -> String {
+    below("/s6-rc")
+}
 
 /// The exit code that the container shall have, as text: anybody may write it.
-pub const EXIT_CODE: &str = "/run/s6-linux-init-container-results/exitcode";
+pub fn exit_code_file() -> String {
+    below("/s6-linux-init-container-results/exitcode")
+}
 
 /// Where `halt` and its kin write what they want.
-pub const CONTROL: &str = "/run/s6/basedir/control";
-
-/// The directory that the container was started in.
-const WORKDIR: &str = "/run/s6/workdir";
+pub fn control() -> String {
+    below("/s6/basedir/control")
+}
 
 /// This executable, as `init`.
-pub const OWN: &str = "/run/s6/basedir/bin/init";
+pub fn own() -> String {
+    below("/s6/basedir/bin/init")
+}
+
+/// Finds a place for all of it. Where `/run` is not for us, some other directory must do: what scripts look
+/// for below `/run` is not there then, but everything that asks our programs works.
+pub fn choose() -> Result<()> {
+    if env::get(VARIABLE).is_some_and(|dir| !dir.is_empty()) {
+        return fs::create_dir_all(run()).unable(format_args!("make {}", run()));
+    }
+    let Err(e) = usable("/run") else { return Ok(()) };
+    let runtime_dir = env::get("XDG_RUNTIME_DIR").map(|dir| dir.to_string_lossy().into_owned());
+    let uid = rustix::process::geteuid().as_raw();
+    for dir in runtime_dir.iter().map(String::as_str).chain(["/dev/shm", "/tmp", "/var/tmp"]) {
+        let own = format!("{dir}/perennial-{uid}");
+        if usable(dir).is_ok() && is_private(&own) {
+            let reason = diag::reason(e);
+            diag::warn(format_args!(
+                "unable to use /run: {reason}: using {own} in its place ({})",
+                remedy(e)
+            ));
+            let _ = RUN.set(own);
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// Whether we may make files there.
+fn usable(dir: &str) -> std::result::Result<(), Errno> {
+    use rustix::fs::{Access, AtFlags, accessat};
+    accessat(CWD, dir, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)
+}
+
+/// Makes a directory that is ours alone, if it is not there.
+fn is_private(dir: &str) -> bool {
+    let _ = rustix::fs::mkdir(dir, Mode::from_raw_mode(0o755));
+    let own = rustix::process::geteuid().as_raw();
+    rustix::fs::lstat(dir).is_ok_and(|st| {
+        FileType::from_raw_mode(st.st_mode).is_dir() && st.st_uid == own && st.st_mode & 0o022 == 0
+    })
+}
+
+/// The variable for all that we start, if it is needed.
+pub fn variable() -> Option<CString> {
+    (run() != "/run").then(|| CString::new(format!("{VARIABLE}={}", run())).expect("a path has no NUL"))
+}
 
 /// The commands below `/run/s6/basedir/bin`.
 const COMMANDS: [&str; 4] = ["halt", "poweroff", "reboot", "shutdown"];
@@ -42,50 +111,60 @@ pub fn prepare(workdir: &str) -> Result<OwnedFd> {
 
 /// What to do about a `/run` that cannot be written to; `None` if it can.
 fn unusable_run() -> Option<String> {
-    use rustix::fs::{Access, AtFlags, accessat};
-    let remedy = "mount a tmpfs there";
-    match accessat(CWD, "/run", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS) {
-        Ok(()) => None,
-        Err(Errno::ACCESS) => {
-            let uid = rustix::process::geteuid().as_raw();
-            Some(format!(
-                "/run must be writable for uid {uid}: {remedy} (--tmpfs /run:exec,uid={uid}), or chown it in the image"
-            ))
+    usable(run()).err().map(|e| format!("{} must be there and writable: {}", run(), remedy(e)))
+}
+
+/// What helps if `/run` is refused like this.
+fn remedy(errno: Errno) -> String {
+    let uid = rustix::process::geteuid().as_raw();
+    match errno {
+        Errno::ACCESS => {
+            format!("mount a tmpfs there, --tmpfs /run:exec,uid={uid}, or chown it in the image")
         }
-        Err(_) => Some(format!("/run must be there and writable: {remedy} (--tmpfs /run:exec)")),
+        _ => "mount a tmpfs there, --tmpfs /run:exec".to_owned(),
     }
 }
 
 fn make_anew(workdir: &str) -> Result<OwnedFd> {
-    for old in ["/run/s6", SCANDIR, "/run/uncaught-logs"] {
-        remove(old)?;
+    for old in ["/s6", "/service", "/uncaught-logs"] {
+        remove(&below(old))?;
     }
     remove_live()?;
-    for dir in [
-        "/run",
-        "/run/s6",
-        "/run/s6/basedir",
-        "/run/s6/basedir/bin",
-        "/run/s6-linux-init-container-results",
-        SCANDIR,
-    ] {
-        make_dir(dir, 0o755)?;
+    let directories =
+        ["", "/s6", "/s6/basedir", "/s6/basedir/bin", "/s6-linux-init-container-results", "/service"];
+    for dir in directories {
+        make_dir(&below(dir), 0o755)?;
     }
-    make_dir(&format!("{SCANDIR}/{}", scan::run::DIR), 0o700)?;
-    write(EXIT_CODE, "0\n")?;
-    write(WORKDIR, &format!("{workdir}\n"))?;
+    make_dir(&format!("{}/{}", scandir(), scan::run::DIR), 0o700)?;
+    write(&exit_code_file(), "0\n")?;
+    write(&below("/s6/workdir"), &format!("{workdir}\n"))?;
     link_commands()?;
-    symlinkat(SCANDIR, CWD, V2_SCANDIR).unable(format_args!("make {V2_SCANDIR}"))?;
+    // The scan directory under the name that it had in s6-overlay 2.
+    let v2 = below("/s6/services");
+    symlinkat(scandir(), CWD, &*v2).unable(format_args!("make {v2}"))?;
+    link_var_run();
     open_control()
+}
+
+/// Scripts use `/var/run/s6/…` as well as `/run/s6/…`. Where `/var/run` is a directory of its own, as in an
+/// image that was made from nothing, it gets links; nothing in it is removed.
+fn link_var_run() {
+    const VAR_RUN: &str = "/var/run";
+    if run() != "/run" || rustix::fs::readlink(VAR_RUN, Vec::new()) != Err(Errno::INVAL) {
+        return;
+    }
+    for name in ["s6", "service", "s6-linux-init-container-results"] {
+        let _ = symlinkat(format!("/run/{name}"), CWD, format!("{VAR_RUN}/{name}"));
+    }
 }
 
 /// Two trees in one place would destroy each other.
 fn refuse_if_in_use() -> Result<()> {
-    let path = format!("{SCANDIR}/{}/lock", scan::run::DIR);
+    let path = format!("{}/{}/lock", scandir(), scan::run::DIR);
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
     match openat(CWD, &*path, flags, Mode::empty()) {
         Ok(file) if lock::is_locked(&file) == Ok(true) => {
-            Err(Error::usage(format!("unable to use {SCANDIR}: another svscan is at work there")))
+            Err(Error::usage(format!("unable to use {}: another svscan is at work there", scandir())))
         }
         _ => Ok(()),
     }
@@ -102,12 +181,12 @@ fn remove(path: &str) -> Result<()> {
 
 /// `/run/s6-rc` and the directories it has been a link to.
 fn remove_live() -> Result<()> {
-    remove(LIVE)?;
-    let Ok(entries) = fs::read_dir("/run") else { return Ok(()) };
+    remove(&live())?;
+    let Ok(entries) = fs::read_dir(run()) else { return Ok(()) };
     for entry in entries.flatten() {
         let name = entry.file_name();
         if name.to_string_lossy().starts_with("s6-rc:") {
-            remove(&format!("/run/{}", name.to_string_lossy()))?;
+            remove(&format!("{}/{}", run(), name.to_string_lossy()))?;
         }
     }
     Ok(())
@@ -130,31 +209,32 @@ fn link_commands() -> Result<()> {
     let all = process::sibling("halt").or_else(|| process::sibling("perennial"));
     let Some((target, _)) = all else { return Ok(()) };
     for command in COMMANDS {
-        let path = format!("/run/s6/basedir/bin/{command}");
+        let path = below(&format!("/s6/basedir/bin/{command}"));
         symlinkat(&*target, CWD, &*path).unable(format_args!("make {path}"))?;
     }
     let Some((own, _)) = process::sibling("init") else { return Ok(()) };
-    symlinkat(&*own, CWD, OWN).unable(format_args!("make {OWN}"))
+    symlinkat(&*own, CWD, self::own()).unable(format_args!("make {}", self::own()))
 }
 
 fn open_control() -> Result<OwnedFd> {
-    let fail = |e| Error::unable(format_args!("make {CONTROL}"), e);
-    mknodat(CWD, CONTROL, FileType::Fifo, Mode::from_raw_mode(0o600), 0).map_err(fail)?;
+    let path = control();
+    let fail = |e| Error::unable(format_args!("make {path}"), e);
+    mknodat(CWD, &*path, FileType::Fifo, Mode::from_raw_mode(0o600), 0).map_err(fail)?;
     let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    openat(CWD, CONTROL, flags, Mode::empty()).map_err(fail)
+    openat(CWD, &*path, flags, Mode::empty()).map_err(fail)
 }
 
 /// Asks init to stop the container; `who` does so. Whether there is an init that hears it.
 pub fn ask_to_stop(who: &str) -> bool {
     let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let control = openat(CWD, CONTROL, flags, Mode::empty());
+    let control = openat(CWD, control(), flags, Mode::empty());
     control.is_ok_and(|control| rustix::io::write(&control, format!("h{who}\n").as_bytes()).is_ok())
 }
 
 /// The code in the exit code file, by the rules of s6-overlay: the first line; absent or empty is 0; a
 /// number counts modulo 256; anything else is 100.
 pub fn exit_code() -> u8 {
-    parse_exit_code(&fs::read(EXIT_CODE).unwrap_or_default())
+    parse_exit_code(&fs::read(exit_code_file()).unwrap_or_default())
 }
 
 fn parse_exit_code(bytes: &[u8]) -> u8 {
@@ -176,13 +256,13 @@ pub type Stamp = Option<(u64, i64, u64)>;
 
 /// The stamp of the exit code file as it is now.
 pub fn exit_code_stamp() -> Stamp {
-    let st = rustix::fs::stat(EXIT_CODE).ok()?;
+    let st = rustix::fs::stat(exit_code_file()).ok()?;
     Some((st.st_ino as u64, st.st_mtime as i64, st.st_mtime_nsec as u64))
 }
 
 /// Writes the exit code file.
 pub fn set_exit_code(code: u8) -> Result<()> {
-    write(EXIT_CODE, &format!("{code}\n"))
+    write(&exit_code_file(), &format!("{code}\n"))
 }
 
 #[cfg(test)]

@@ -8,13 +8,25 @@ use super::envstore::{self, Store};
 use super::phase::IfBootFails;
 use crate::sys::env;
 use std::os::unix::ffi::OsStrExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+
+/// There is no environment store yet, unless an earlier run left one.
+static NO_STORE: AtomicBool = AtomicBool::new(false);
+
+/// Whether the environment store is ours already; it is unless somebody says that it is not.
+pub fn store_is_ours(ours: bool) {
+    NO_STORE.store(!ours, Ordering::Relaxed);
+}
 
 /// A variable of the container: of our environment, or, where that is only `PATH`, of the environment store.
 /// One that is empty counts as not set.
 pub fn bytes(name: &str) -> Option<Vec<u8>> {
     let own = env::get(name).map(|value| value.as_bytes().to_vec());
-    let value = own.or_else(|| Store::open(envstore::DIR).ok()?.get(name.as_bytes()).ok()?)?;
+    if NO_STORE.load(Ordering::Relaxed) {
+        return own.filter(|value| !value.is_empty());
+    }
+    let value = own.or_else(|| Store::open(&*envstore::dir()).ok()?.get(name.as_bytes()).ok()?)?;
     Some(value).filter(|value| !value.is_empty())
 }
 

@@ -66,7 +66,7 @@ pub enum Form {
 impl Default for Args {
     fn default() -> Args {
         Args {
-            live: LIVE.to_owned(),
+            live: crate::init::place::live(),
             compiled: None,
             root: None,
             layer: false,
@@ -88,9 +88,6 @@ impl Default for Args {
         }
     }
 }
-
-/// The live directory, where none is named.
-pub const LIVE: &str = "/run/s6-rc";
 
 impl Args {
     /// When `-t` is up, counted from now.

@@ -115,6 +115,23 @@ pub fn script(dir: impl AsFd, path: &str, executable: bool) -> Option<Fault> {
     }
 }
 
+/// For a script that may be executed but for its file system, which is mounted `noexec`: its interpreter, and
+/// the one word that this is told.
+pub fn interpreter_on_noexec(dir: impl AsFd, path: &str) -> Option<Vec<Vec<u8>>> {
+    let file = openat(&dir, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let noexec = fstatvfs(&file).is_ok_and(|fs| fs.f_flag.contains(StatVfsMountFlags::NOEXEC));
+    if !noexec || fstat(&file).ok()?.st_mode & 0o111 == 0 {
+        return None;
+    }
+    let mut head = [0u8; 256];
+    let n = rustix::io::read(&file, &mut head).ok()?;
+    let line = head[..n].strip_prefix(b"#!")?.split(|&b| b == b'\n').next()?.trim_ascii();
+    let end = line.iter().position(|b| b.is_ascii_whitespace()).unwrap_or(line.len());
+    let words = [&line[..end], line[end..].trim_ascii()];
+    Some(words.into_iter().filter(|word| !word.is_empty()).map(<[u8]>::to_vec).collect())
+        .filter(|w: &Vec<_>| !w.is_empty())
+}
+
 /// What the first bytes of a script alone show to be wrong.
 pub fn first_line(head: &[u8]) -> Option<Fault> {
     let line = head.split(|&b| b == b'\n').next().unwrap_or_default();

@@ -159,6 +159,7 @@ impl CArray {
 pub const FAILED: u32 = u32::MAX;
 
 /// A program to be started. Set what differs from the default, then [`start`](Spawn::start).
+#[derive(Clone, Copy)]
 pub struct Spawn<'a> {
     /// Paths to try in turn, the first that exists wins. One, unless a search path was searched.
     pub programs: &'a [CString],

@@ -137,6 +137,11 @@ impl Image {
 
     /// Boots it with a command.
     pub fn boot(self, command: &[&str]) -> Container {
+        self.boot_program(Path::new(INIT), command)
+    }
+
+    /// The same with another program in the place of `init`.
+    pub fn boot_program(self, program: &Path, command: &[&str]) -> Container {
         let output = self.base.join("output");
         let writer = fs::File::create(&output).unwrap();
         // The pid that we know it by, while this /proc is still ours.
@@ -151,7 +156,7 @@ impl Image {
             .args(["--kill-child", "sh", "-c", &script])
             .arg(&self.base)
             .args(&self.environment)
-            .arg(INIT)
+            .arg(program)
             .args(command)
             .stdin(Stdio::null())
             .stdout(writer.try_clone().unwrap())

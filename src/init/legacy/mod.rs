@@ -15,7 +15,7 @@ mod scripts;
 mod services;
 
 use super::phase::IfBootFails;
-use super::settings;
+use super::{place, settings};
 use crate::diag::{self, code};
 use crate::ordered::sorted;
 use crate::sys::process;
@@ -54,11 +54,11 @@ pub fn run(name: &str, up: bool, blocked: Blocked) -> u8 {
         "fix-attrs" => attrs::fix(&dir),
         "cont-init" => {
             let failed = scripts::run(&dir, None, blocked);
-            let _ = fs::write(ENDED, "");
+            let _ = fs::write(ended(), "");
             failed
         }
         // What was interrupted has never been up.
-        "cont-finish" if fs::remove_file(ENDED).is_err() => false,
+        "cont-finish" if fs::remove_file(ended()).is_err() => false,
         "cont-finish" => {
             // 0 is no limit.
             let limit = settings::millis("S6_KILL_FINISH_MAXTIME").unwrap_or(FINISH_MAXTIME);
@@ -75,7 +75,9 @@ pub fn run(name: &str, up: bool, blocked: Blocked) -> u8 {
 }
 
 /// That all of `cont-init.d` has been run.
-const ENDED: &str = "/run/s6/basedir/cont-init-ended";
+fn ended() -> String {
+    place::below("/s6/basedir/cont-init-ended")
+}
 
 /// `S6_KILL_FINISH_MAXTIME` as documented; s6-overlay itself never had that default.
 const FINISH_MAXTIME: std::time::Duration = std::time::Duration::from_secs(5);

@@ -18,7 +18,9 @@ use std::path::Path;
 use std::time::Duration;
 
 /// Where the copies are: their services run there, and scripts look for them by this name.
-const COPIES: &str = "/run/s6/legacy-services";
+fn copies() -> String {
+    place::below("/s6/legacy-services")
+}
 
 /// A supervisor that has been told of a service makes it within microseconds.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -53,7 +55,7 @@ pub fn up(dir: &str) -> bool {
 }
 
 fn add(from: &str, name: &str) -> Result<()> {
-    let (copy, link) = (format!("{COPIES}/{name}"), format!("{}/{name}", place::SCANDIR));
+    let (copy, link) = (format!("{}/{name}", copies()), format!("{}/{name}", place::scandir()));
     let there = fs::read_link(&link);
     if there.is_ok_and(|target| target == Path::new(&copy)) {
         return Ok(());
@@ -63,7 +65,7 @@ fn add(from: &str, name: &str) -> Result<()> {
         return Err(Error::new(code::NO, text));
     }
     files::remove_tree(Path::new(&copy))?;
-    fs::create_dir_all(COPIES).unable(format_args!("make {COPIES}"))?;
+    fs::create_dir_all(copies()).unable(format_args!("make {}", copies()))?;
     files::copy_tree(Path::new(from), Path::new(&copy))?;
     symlinkat(&*copy, CWD, &*link).unable(format_args!("link {link}"))?;
     if is_chatty() {
@@ -76,12 +78,12 @@ fn add(from: &str, name: &str) -> Result<()> {
 fn tell(added: &[String]) -> Result<()> {
     let logger = |name: &String| {
         let log = format!("{name}/log");
-        Path::new(&format!("{COPIES}/{log}")).is_dir().then_some(log)
+        Path::new(&format!("{}/{log}", copies())).is_dir().then_some(log)
     };
     // Loggers first: who writes to one finds it there.
     let names = added.iter().filter_map(logger).chain(added.iter().cloned()).collect();
-    engine::add(place::SCANDIR, names)?;
-    ScanDir::open(place::SCANDIR)?.send(b"a")
+    engine::add(&place::scandir(), names)?;
+    ScanDir::open(&place::scandir())?.send(b"a")
 }
 
 /// Waits until they are up, or ready if they can tell. One that is to be down at first is not waited for.
@@ -92,7 +94,7 @@ fn wait_for(added: &[String]) -> Result<()> {
     let deadline = limit.map(|limit| clock::mono().after(limit));
     let mut clients = Vec::new();
     for name in added {
-        let path = format!("{COPIES}/{name}");
+        let path = format!("{}/{name}", copies());
         let has = |file: &str| Path::new(&format!("{path}/{file}")).exists();
         if !has("down") {
             let goal = Goal { up: true, ready: has("notification-fd"), restart: false };
@@ -110,7 +112,7 @@ fn wait_for(added: &[String]) -> Result<()> {
 }
 
 fn late(waiting: Vec<String>) -> Error {
-    let shown = waiting.join(", ").replace(&format!("{COPIES}/"), "");
+    let shown = waiting.join(", ").replace(&format!("{}/", copies()), "");
     Error::new(code::TIMED_OUT, format!("the time is up: {shown}"))
 }
 
@@ -139,8 +141,8 @@ pub fn down() {
 fn take_out() -> Result<()> {
     let mut clients = Vec::new();
     let goal = Goal { up: false, ready: true, restart: false };
-    for name in names(COPIES) {
-        let (copy, link) = (format!("{COPIES}/{name}"), format!("{}/{name}", place::SCANDIR));
+    for name in names(&copies()) {
+        let (copy, link) = (format!("{}/{name}", copies()), format!("{}/{name}", place::scandir()));
         if !fs::read_link(&link).is_ok_and(|target| target == Path::new(&copy)) {
             continue;
         }
@@ -155,7 +157,7 @@ fn take_out() -> Result<()> {
         }
     }
     let mut watch = Watch::new(clients.iter().map(|(client, goal)| (client, *goal)), false, false)?;
-    ScanDir::open(place::SCANDIR)?.send(b"an")?;
+    ScanDir::open(&place::scandir())?.send(b"an")?;
     signal::allow(Signal::TERM);
     match watch.wait(deadline())? {
         Verdict::Reached { .. } => Ok(()),

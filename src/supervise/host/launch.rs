@@ -111,6 +111,12 @@ pub(super) fn longrun(
         Some(meanwhile) => spawn.start_while(around.blocked, meanwhile),
         None => spawn.start(around.blocked),
     };
+    let started = match started {
+        Err(SpawnError { step: Step::Exec, errno: Errno::ACCESS }) => {
+            by_interpreter(dir, step, &spawn, around.blocked)
+        }
+        started => started,
+    };
     match started {
         Ok(pid) => Ok(Launched::Running { pid, boot: time_of_birth(pid, boot) }),
         Err(e) => {
@@ -121,6 +127,17 @@ pub(super) fn longrun(
             Err(failure)
         }
     }
+}
+
+/// Where the file system is mounted `noexec`, as /run is in many containers, the kernel executes no script, but
+/// it executes the interpreter: with the words that it would have put before the script itself.
+fn by_interpreter(dir: &OwnedFd, file: &str, spawn: &Spawn<'_>, blocked: Blocked) -> Result<Pid, SpawnError> {
+    let refused = SpawnError { step: Step::Exec, errno: Errno::ACCESS };
+    let words = diagnose::interpreter_on_noexec(dir, file).ok_or(refused)?;
+    let words = words.into_iter().filter_map(|word| CString::new(word).ok());
+    let argv = CArray::new(words.chain(spawn.argv.strings().iter().cloned()).collect());
+    let programs = [argv.strings()[0].clone()];
+    Spawn { programs: &programs, argv: &argv, ..*spawn }.start(blocked)
 }
 
 /// When the kernel says that `pid` was made, which was not before `boot`. Between our reading of the clock and
