@@ -6,6 +6,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -203,7 +204,8 @@ impl Image {
     fn services(&self) {
         self.file("etc/cont-init.d/10-init", "#!/usr/bin/with-contenv bash\necho \"init says $GREETING\"\n");
         self.file("etc/cont-finish.d/10-end", "#!/bin/sh\necho finished\n");
-        self.file("etc/services.d/old/run", "#!/bin/sh\necho old runs; exec sleep 1000\n");
+        self.file("etc/services.d/old/run", "#!/bin/sh\necho old runs; echo >&3; exec sleep 1000\n");
+        self.file("etc/services.d/old/notification-fd", "3\n");
         let rc = "etc/s6-overlay/s6-rc.d";
         self.file(&format!("{rc}/prepare/type"), "oneshot\n");
         self.file(&format!("{rc}/prepare/up"), &format!("/{rc}/prepare/run\n"));
@@ -281,7 +283,7 @@ impl Image {
         let script = if self.terminal { format!("exec script -qec '{runc}' /dev/null") } else { runc };
         let child = Command::new("sh")
             .args(["-c", &script])
-            .stdin(Stdio::null())
+            .stdin(if self.terminal { Stdio::piped() } else { Stdio::null() })
             .stdout(output.try_clone().unwrap())
             .stderr(output)
             .spawn()
@@ -416,6 +418,22 @@ fn the_command_has_the_terminal() {
         "{said}"
     );
     assert!(!said.contains("No such device") && said.contains("web ends 256 15\n"), "{said}");
+}
+
+#[test]
+fn what_is_typed_reaches_the_command() {
+    let Some(mut image) = Image::new() else { return };
+    image.terminal = true;
+    // Its output is the terminal's though there is a logger.
+    image.environment.extend(["S6_LOGGING=2", "S6_CMD_USE_TERMINAL=1"].map(str::to_owned));
+    let command = "trap 'echo interrupted; exit 4' INT; read -r line; echo \"read: $line\"; while :; do sleep 0.1; done";
+    let mut container = image.boot(&["bash", "-c", command]);
+    let mut terminal = container.child.stdin.take().unwrap();
+    terminal.write_all(b"a line\n").unwrap();
+    container.wait_for("read: a line\n");
+    terminal.write_all(b"\x03").unwrap();
+    let (code, said) = container.end();
+    assert!(code == 4 && said.contains("interrupted\n"), "{code}: {said}");
 }
 
 #[test]

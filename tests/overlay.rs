@@ -35,7 +35,7 @@ fn scripts_of_cont_init_run_in_byte_order_one_after_the_other() {
     let image = image.etc_script("cont-init.d/.hidden", "echo not reached");
     let image =
         image.etc_script("cont-finish.d/1", "echo first end").etc_script("cont-finish.d/2", "echo last");
-    let ended = image.longrun("web", "echo web runs; exec sleep 9", &["base"]).run(&["echo", "command"]);
+    let ended = image.says("web", "echo web runs", &["base"]).run(&["echo", "command"]);
     ended.exits(0).does_not_say("not reached");
     let said = &ended.said;
     in_order(said, &["ran 02", "ran 10", "ended 10", "ran 9", "ran A", "command", "first end", "last"]);
@@ -291,7 +291,7 @@ fn the_command_runs_where_the_container_was_started_and_without_its_environment(
         .does_not_say("SECRET")
         .says("0022\n");
     let Some(image) = Image::new() else { return };
-    let keep = image.env("SECRET=1").env("S6_KEEP_ENV=1").longrun("web", "env; exec sleep 9", &[]);
+    let keep = image.env("SECRET=1").env("S6_KEEP_ENV=1").says("web", "env", &[]);
     let ended = keep.run(&["sh", "-c", "ls -d /run/s6/container_environment"]);
     ended.exits(2).says("SECRET=1\n");
 }
@@ -421,12 +421,10 @@ fn a_bit_of_everything(image: Image) -> Image {
     let image =
         image.script("web/finish", "echo finish $1 $2").oneshot("prepare", "echo prepared", &["base"]);
     let image = image.etc_script("cont-init.d/1", "echo initialised");
-    let image = image.etc_script("services.d/old/run", "echo old runs; exec sleep 1000");
-    image.env("GREETING=hello").env("S6_CMD_WAIT_FOR_SERVICES=1").longrun(
-        "other",
-        "echo other $1; exec sleep 1000",
-        &["web"],
-    )
+    let image = image.etc_script("services.d/old/run", "echo old runs; echo >&3; exec sleep 1000");
+    let image = image.etc_file("services.d/old/notification-fd", "3\n");
+    let image = image.env("GREETING=hello").env("S6_CMD_WAIT_FOR_SERVICES=1");
+    image.says("other", "echo other $1", &["web"])
 }
 
 fn everything_worked(ended: &support::Ended) {
@@ -522,4 +520,288 @@ fn only_the_command_is_run_if_asked_for() {
     container.wait_for("up in ");
     assert_eq!(container.shows("perennial run sh -c 'echo greeting $GREETING'"), "greeting hello\n");
     container.stop().exits(0);
+}
+
+// ---------------------------------------------------------------------------------------- signals, exit codes
+
+#[test]
+fn every_stop_signal_ends_it_in_order_with_and_without_a_command() {
+    let signals =
+        [Signal::TERM, Signal::INT, Signal::QUIT, Signal::USR1, Signal::USR2, Signal::POWER, Signal::WINCH];
+    for signal in signals {
+        for command in
+            [&["sh", "-c", "trap 'exit 9' TERM; echo trapped; while :; do sleep 0.01; done"][..], &[]]
+        {
+            let Some(image) = Image::new() else { return };
+            let container = image.longrun("db", SLEEP, &[]).longrun("web", SLEEP, &["db"]).boot(command);
+            container.wait_for(if command.is_empty() { "up in " } else { "trapped\n" });
+            container.signal(signal);
+            let ended = container.end();
+            ended.exits(if command.is_empty() { 0 } else { 9 }).does_not_say("killing");
+            in_order(
+                &ended.said,
+                &[" received\n", "web successfully stopped", "db: stopping", "db successfully"],
+            );
+        }
+    }
+}
+
+#[test]
+fn the_file_of_the_exit_code_is_read_as_before() {
+    let file = "/run/s6-linux-init-container-results/exitcode";
+    for (text, code) in
+        [("300", 44), ("256", 0), ("7 \\nx", 7), ("-1", 100), ("x", 100), (" 3", 100), ("", 0)]
+    {
+        let Some(image) = Image::new() else { return };
+        let image = image.oneshot("a", "true", &[]).down("a", &format!("printf %b '{text}' >{file}"));
+        image.run(&["sh", "-c", "exit 5"]).exits(code);
+    }
+    let Some(image) = Image::new() else { return };
+    image
+        .oneshot("a", "true", &[])
+        .down("a", &format!("cat {file}; rm {file}"))
+        .run(&["sh", "-c", "exit 5"])
+        .exits(0)
+        .says("5\n");
+}
+
+#[test]
+fn halt_ends_the_container_whenever_it_is_called() {
+    let halt = "/run/s6/basedir/bin/halt";
+    let results = "/run/s6-linux-init-container-results/exitcode";
+    // From a finish script, as images do it, with a command and without.
+    let finish =
+        format!("if [ $1 -eq 256 ]; then e=$((128 + $2)); else e=$1; fi; echo $e >{results}; exec {halt}");
+    for command in [&["sleep", "1000"][..], &[]] {
+        let Some(image) = Image::new() else { return };
+        let image = image.longrun("web", "sleep 0.05; kill -9 $$", &["base"]).script("web/finish", &finish);
+        image.run(command).exits(137).says("stopping: halt, called by ");
+    }
+    // While it starts: from cont-init.d, and from a oneshot.
+    let Some(image) = Image::new() else { return };
+    let image = image.etc_script("cont-init.d/1", &format!("{halt}; exec sleep 1000")).longrun(
+        "web",
+        "echo not reached",
+        &["base"],
+    );
+    image.run(&["echo", "not reached"]).exits(0).does_not_say("not reached");
+    let Some(image) = Image::new() else { return };
+    let image = image.oneshot("broken", &format!("echo 3 >{results}; {halt}; exec sleep 1000"), &["base"]);
+    image.run(&["echo", "not reached"]).exits(3).does_not_say("not reached");
+}
+
+#[test]
+fn a_failed_oneshot_means_what_the_variable_says_for_services_of_older_images_too() {
+    for (behaviour, code) in [(0, 7), (1, 7), (2, 1)] {
+        let Some(image) = Image::new() else { return };
+        let image =
+            image.oneshot("broken", "exit 4", &["base"]).etc_script("services.d/old/run", "echo not reached");
+        let image = image
+            .env(&format!("S6_BEHAVIOUR_IF_STAGE2_FAILS={behaviour}"))
+            .etc_script("cont-finish.d/1", "echo finished");
+        let ended = image.run(&["sh", "-c", "echo command; exit 7"]);
+        ended
+            .exits(code)
+            .says("unable to start service broken: exit 4")
+            .says("not started: legacy-services")
+            .says("finished\n");
+        ended.does_not_say("not reached");
+        assert_eq!(ended.said.contains("command\n"), behaviour < 2, "{}", ended.said);
+    }
+}
+
+#[test]
+fn silence_is_silent() {
+    let Some(image) = Image::new() else { return };
+    let image = image.env("S6_VERBOSITY=0").oneshot("a", "true", &["base"]).longrun("web", SLEEP, &["a"]);
+    let image = image.etc_script("cont-init.d/1", "exit 3").etc_script("cont-finish.d/1", "true");
+    let image = image.etc_script("services.d/old/run", SLEEP).etc_script("../hook", "true");
+    let ended = image.env("S6_STAGE2_HOOK=true").run(&["true"]);
+    assert_eq!(ended.exits(0).said, "");
+}
+
+// ---------------------------------------------------------------------------------------- environment
+
+#[test]
+fn the_stored_environment_is_what_scripts_expect() {
+    let Some(image) = Image::new() else { return };
+    let store = "/run/s6/container_environment";
+    let image = image
+        .env("LINES_IN=a\nb\n")
+        .env("EMPTY=")
+        .env("BLANKS= x \t")
+        .env("BASH_FUNC_f%%=() { :; }")
+        .env("a.b=c")
+        .env("x/y=1");
+    let script = format!(
+        "printf one >{store}/PRINTF; echo two >{store}/ECHO; : >{store}/GONE; printf '\\n' >{store}/NOTHING; mkdir {store}/DIR; echo h >{store}/.hidden
+         cd {store}; od -c LINES_IN | head -n 1; od -c EMPTY | head -n 1; stat -c '%a %n' {store} {store}/EMPTY"
+    );
+    let image = image.etc_script("cont-init.d/1", &script).env("GONE=1");
+    let dir = std::path::Path::new(env!("CARGO_BIN_EXE_init")).parent().unwrap().display().to_string();
+    let image = image.longrun(
+        "web",
+        &format!("env; {dir}/with-contenv env -0 | tr '\\0' '|'; echo; echo >&3; exec sleep 9"),
+        &["base"],
+    );
+    let image = image.file("web/notification-fd", "3");
+    let print = format!(
+        "for n in PRINTF NOTHING EMPTY MISSING GONE; do v=$({dir}/perennial printcontenv $n); echo \"$n [$v] $?\"; done"
+    );
+    let ended = image.env("S6_CMD_WAIT_FOR_SERVICES_MAXTIME=0").run(&["sh", "-c", &print]);
+    ended
+        .exits(0)
+        .says("a  \\n   b  \\n  \\n\n")
+        .says("755 /run/s6/container_environment\n644 /run/s6/container_environment/EMPTY\n");
+    ended.says("skipping variable \"x/y\": impossible name\n");
+    for line in ["PRINTF [one] 0\n", "NOTHING [] 0\n", "EMPTY [] 0\n", "MISSING [] 1\n"] {
+        ended.says(line);
+    }
+    let line = ended.said.lines().find(|line| line.contains("PRINTF=one|")).map(str::to_owned);
+    let all = ended.said.clone();
+    for part in [
+        "PRINTF=one|",
+        "ECHO=two|",
+        "NOTHING=|",
+        "EMPTY=|",
+        "BLANKS= x \t|",
+        "a.b=c|",
+        "BASH_FUNC_f%%=() { :; }|",
+        "b\n|",
+    ] {
+        assert!(all.contains(part), "{part:?} is missing:\n{all}");
+    }
+    assert!(!line.unwrap_or_default().contains("GONE=") && !all.contains("hidden="), "{all}");
+}
+
+// ---------------------------------------------------------------------------------------- definitions
+
+#[test]
+fn bundles_are_read_from_both_places_and_nothing_is_written() {
+    for read_only in [false, true] {
+        let Some(image) = Image::new() else { return };
+        let image = image.says("old", "echo old place", &["base"]);
+        let image = image
+            .file("new/type", "longrun")
+            .file("new/notification-fd", "3")
+            .file("new/run", "#!/bin/sh\necho new place; echo >&3; exec sleep 9\n");
+        let image = image
+            .etc_file("s6-overlay/user-bundles.d/user/contents.d/new", "")
+            .etc_file("s6-overlay/user-bundles.d/user/type", "bundle\n");
+        let image = image
+            .file("last/type", "oneshot")
+            .file("last/up", "echo last place")
+            .file("last/dependencies.d/legacy-services", "");
+        let image = image
+            .etc_file("s6-overlay/user-bundles.d/user2/type", "bundle\n")
+            .etc_file("s6-overlay/user-bundles.d/user2/contents.d/last", "");
+        let image = match read_only {
+            true => image.setup("mount -o remount,bind,ro /etc;"),
+            false => image.setup("find /etc | sort >/run/before;"),
+        };
+        let ended = image.run(&["sh", "-c", "find /etc | sort | diff - /run/before && echo nothing written"]);
+        ended.says("old place\n").says("new place\n").says("last place\n").does_not_say("fatal");
+        assert_eq!(ended.said.contains("nothing written\n"), !read_only);
+    }
+}
+
+#[test]
+fn an_image_without_any_definition_just_runs_its_command() {
+    let Some(image) = Image::new() else { return };
+    image
+        .setup("rm -r /etc/s6-overlay;")
+        .run(&["echo", "command"])
+        .exits(0)
+        .says("command\n")
+        .does_not_say("warning");
+}
+
+#[test]
+fn a_hook_may_rewrite_the_definitions_and_the_environment() {
+    let Some(image) = Image::new() else { return };
+    let dir = "/etc/s6-overlay/s6-rc.d";
+    let hook = format!(
+        "pwd; env | sort; mkdir -p {dir}/custom-svc {dir}/user/contents.d; echo longrun >{dir}/custom-svc/type
+         printf '#!/bin/sh\\necho custom runs\\nexec sleep 9\\n' >{dir}/custom-svc/run; touch {dir}/user/contents.d/custom-svc
+         rm -r {dir}/web {dir}/user/contents.d/web; echo 2 >/run/s6/container_environment/S6_BEHAVIOUR_IF_STAGE2_FAILS
+         mkdir -p /etc/cont-init.d; printf '#!/bin/sh\\necho made by the hook; exit 1\\n' >/etc/cont-init.d/1; chmod +x /etc/cont-init.d/1"
+    );
+    let image = image.longrun("web", "echo not reached", &[]).etc_script("hook", &hook).env("SECRET=1");
+    let ended = image.env("S6_STAGE2_HOOK=/etc/ho*k").run(&["echo", "not reached"]);
+    ended
+        .exits(1)
+        .says("/\nPATH=/command:/usr/bin:/bin\n")
+        .says("made by the hook\n")
+        .does_not_say("not reached");
+    ended.does_not_say("SECRET").says("service custom-svc: starting");
+}
+
+#[test]
+fn a_failed_hook_means_what_the_variable_says() {
+    for (behaviour, code) in [(0, 0), (1, 0), (2, 33)] {
+        let Some(image) = Image::new() else { return };
+        let image = image.etc_script("hook", "exit 33").env("S6_STAGE2_HOOK=/etc/hook");
+        let ended = image.env(&format!("S6_BEHAVIOUR_IF_STAGE2_FAILS={behaviour}")).run(&["echo", "command"]);
+        ended.exits(code).says("init: warning: hook /etc/hook exited 33\n");
+        assert_eq!(ended.said.contains("command\n"), behaviour < 2, "{}", ended.said);
+    }
+}
+
+#[test]
+fn a_profile_replaces_what_is_in_etc() {
+    let Some(image) = Image::new() else { return };
+    let image = image.longrun("web", "echo not reached", &[]).etc_script("cont-init.d/1", "echo not reached");
+    let image = image.etc_script("cont-profile.d/test/cont-init.d/1", "echo of the profile");
+    let image = image.etc_script(
+        "cont-profile.d/test/services.d/old/run",
+        "echo old of the profile; echo >&3; exec sleep 9",
+    );
+    let image = image
+        .env("S6_CMD_WAIT_FOR_SERVICES=1")
+        .etc_file("cont-profile.d/test/services.d/old/notification-fd", "3")
+        .etc_file("cont-profile.d/test/s6-overlay/s6-rc.d/user/contents.d/.x", "");
+    let ended = image.env("S6_RUNTIME_PROFILE=test").run(&["true"]);
+    ended.exits(0).says("of the profile\n").says("old of the profile\n").does_not_say("not reached");
+}
+
+#[test]
+fn scripts_find_themselves_where_they_expect_to() {
+    let Some(image) = Image::new() else { return };
+    let image = image.longrun("svc-web", "pwd -P; echo \"arguments: $*\"; sleep 0.02; exit 3", &["init-a"]);
+    let image = image.script("svc-web/finish", "echo \"finish: $1 $2 $3 ${4:+group}\"; pwd -P; exit 125");
+    let image = image.oneshot("init-a", "pwd -P; echo name $RC_NAME; readlink /proc/self/fd/0", &["base"]);
+    let container = image.longrun("other", SLEEP, &[]).boot(&["sh", "-c", "cat /run/s6/workdir; sleep 1000"]);
+    container.wait_for("finish: 3 0 svc-web group\n");
+    let ended = container.stop();
+    ended.exits(143).says("/servicedirs/svc-web\narguments: svc-web\n");
+    in_order(&ended.said, &["/servicedirs/s6rc-oneshot-runner\n", "name init-a\n", "/dev/null\n"]);
+    let place = ended.said.lines().find(|line| line.ends_with("/servicedirs/svc-web")).unwrap();
+    assert!(place.starts_with("/run/s6-rc:"), "{place}");
+}
+
+#[test]
+fn all_forms_of_up_work() {
+    let Some(image) = Image::new() else { return };
+    let forms = [
+        ("path", "/etc/s6-overlay/s6-rc.d/path/run"),
+        ("shell", "#!/bin/sh\nexec /etc/s6-overlay/s6-rc.d/path/run\n"),
+        ("comment", "# nothing to do here\n"),
+        ("empty", ""),
+        ("words", "echo \"two  words\" ${three}\n"),
+        ("blanks", "  echo of words \n\n  on two lines  \n"),
+    ];
+    let execline = std::path::Path::new("/usr/bin/foreground").exists();
+    let chain = ("chain", "foreground { echo from a block } if { true } echo after it");
+    let mut image = image.script("path/run", "echo the script of $RC_NAME");
+    for (name, up) in forms.into_iter().chain(execline.then_some(chain)) {
+        image = image.file(&format!("{name}/type"), "oneshot").file(&format!("{name}/up"), up);
+        image = image.file(&format!("user/contents.d/{name}"), "");
+    }
+    // `exec` is a program of execline.
+    let ended = image.env("S6_BEHAVIOUR_IF_STAGE2_FAILS=0").run(&["true"]);
+    ended.exits(0).says("the script of path\n").says("two  words ${three}\n").says("of words on two lines\n");
+    if execline {
+        ended.says("from a block\n").says("after it\n").says("the script of shell\n");
+    }
+    ended.says("comment successfully started").says("empty successfully started");
 }

@@ -114,6 +114,12 @@ impl Image {
         self.atomic(name, "longrun", needs).file(&format!("{name}/run"), format!("#!/bin/sh\n{run}\n"))
     }
 
+    /// A longrun that runs a shell script, and is ready when that has ended.
+    pub fn says(self, name: &str, script: &str, needs: &[&str]) -> Image {
+        let image = self.longrun(name, &format!("{script}; echo >&3; exec sleep 1000"), needs);
+        image.file(&format!("{name}/notification-fd"), "3\n")
+    }
+
     /// A oneshot of the bundle `user`: `up` is a shell script.
     pub fn oneshot(self, name: &str, up: &str, needs: &[&str]) -> Image {
         let image = self.atomic(name, "oneshot", needs).script(&format!("{name}/script"), up);
