@@ -14,20 +14,41 @@ pub struct Database {
 /// The fields of a line that both files have in the same place.
 const NAME: usize = 0;
 const ID: usize = 2;
+/// Of users.
 const PRIMARY_GROUP: usize = 3;
+const HOME: usize = 5;
+const SHELL: usize = 6;
+/// Of groups.
+const MEMBERS: usize = 3;
+
+/// A line of `/etc/passwd`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct User<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its number.
+    pub uid: u32,
+    /// Its primary group.
+    pub gid: u32,
+    /// Its home directory.
+    pub home: &'a str,
+    /// Its shell.
+    pub shell: &'a str,
+}
 
 impl Database {
     /// Reads `/etc/group`.
     pub fn groups() -> Result<Database> {
-        Database::read("/etc/group")
+        Database::of("/etc/group")
     }
 
     /// Reads `/etc/passwd`.
     pub fn users() -> Result<Database> {
-        Database::read("/etc/passwd")
+        Database::of("/etc/passwd")
     }
 
-    fn read(path: &str) -> Result<Database> {
+    /// Reads the file `path`, which has the form of either.
+    pub fn of(path: &str) -> Result<Database> {
         let bytes = match read_file(CWD, path) {
             Err(Errno::NOENT) => Vec::new(),
             bytes => bytes.unable(format_args!("read {path}"))?,
@@ -35,7 +56,8 @@ impl Database {
         Ok(Database::from_text(String::from_utf8_lossy(&bytes).into_owned()))
     }
 
-    fn from_text(text: String) -> Database {
+    /// Of this text.
+    pub fn from_text(text: String) -> Database {
         Database { text }
     }
 
@@ -58,11 +80,40 @@ impl Database {
     pub fn primary_group(&self, uid: u32) -> Option<u32> {
         self.find(|fields| id(fields, ID) == Some(uid)).and_then(|fields| id(&fields, PRIMARY_GROUP))
     }
+
+    /// Of users: the one with this name.
+    pub fn user(&self, name: &str) -> Option<User<'_>> {
+        self.find(|fields| fields[NAME] == name && user(fields).is_some()).and_then(|fields| user(&fields))
+    }
+
+    /// Of users: the first with this number.
+    pub fn user_by_number(&self, uid: u32) -> Option<User<'_>> {
+        self.find(|fields| user(fields).is_some_and(|user| user.uid == uid)).and_then(|fields| user(&fields))
+    }
+
+    /// Of groups: those that name a user as their member.
+    pub fn memberships(&self, name: &str) -> Vec<u32> {
+        let lines = self.text.lines().map(|line| line.split(':').collect::<Vec<_>>());
+        let names_it =
+            |fields: &Vec<&str>| fields.get(MEMBERS).is_some_and(|all| all.split(',').any(|n| n == name));
+        lines.filter(names_it).filter_map(|fields| id(&fields, ID)).collect()
+    }
 }
 
 fn id(fields: &[&str], place: usize) -> Option<u32> {
     let text = fields.get(place)?;
     text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok())?
+}
+
+fn user<'a>(fields: &[&'a str]) -> Option<User<'a>> {
+    let text = |place: usize| fields.get(place).copied().unwrap_or_default();
+    Some(User {
+        name: fields[NAME],
+        uid: id(fields, ID)?,
+        gid: id(fields, PRIMARY_GROUP)?,
+        home: text(HOME),
+        shell: text(SHELL),
+    })
 }
 
 /// A group as svperms takes it: a name, or a number after a colon.

@@ -227,7 +227,7 @@ fn faulty() {
     until("it is said", || {
         svscan
             .said()
-            .contains("supervise a: warning: unable to start run: kill-mode says neither of: process, tree")
+            .contains("supervise a: warning: unable to start run: kill-mode: says neither of: process, tree")
     });
     assert!(a.status().is_down());
     a.file("kill-mode", "tree\n");

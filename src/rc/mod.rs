@@ -2,6 +2,7 @@
 //!
 //! - [`source`]: what s6-rc source directories say, and everything that is wrong with it, at once.
 //! - [`scripts`]: what services execute, looked for before anything is started.
+//! - [`ours`]: what files say that s6 does not have.
 //! - [`graph`]: services, bundles, edges; pure.
 //! - [`plan`]: which step is next; pure.
 //! - [`stage`]: definitions written out, for supervision to find.
@@ -28,6 +29,7 @@ pub mod line;
 pub mod live;
 pub mod logs;
 pub mod picture;
+pub mod ours;
 pub mod plan;
 pub mod progress;
 pub mod scripts;

@@ -9,6 +9,7 @@
 //! it, and reading goes on: whoever runs `rc check` wants to mend all of them in one go.
 
 use super::graph::{Kind, nearest};
+use super::ours;
 use super::scripts::{self, Root};
 use crate::diag::reason;
 use crate::execline;
@@ -352,6 +353,7 @@ pub fn read_below(
             findings.errors.truncate(known);
         }
         scripts::check(definition, root, findings);
+        ours::check(definition, root, findings);
     }
     definitions
 }

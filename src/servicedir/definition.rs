@@ -4,6 +4,7 @@
 //! holds here, without looking for a dozen files that are not there each time: [`Reader`] lists the directory
 //! when its modification time has changed and otherwise reads again only the files that it saw.
 
+use super::feature::{self, Faulty, Features};
 use crate::process::Signal;
 use crate::sys::{Errno, clock};
 use rustix::fs::{Mode, OFlags, RawDir, fstat, openat};
@@ -49,6 +50,8 @@ pub struct Definition {
     pub producer_for: Option<String>,
     /// `consumer-for`: run's input is the output of other services.
     pub consumer: bool,
+    /// What files of ours say, if there is one.
+    pub features: Option<Box<Features>>,
 }
 
 impl Default for Definition {
@@ -70,6 +73,7 @@ impl Default for Definition {
             new_pid_namespace: false,
             producer_for: None,
             consumer: false,
+            features: None,
         }
     }
 }
@@ -122,26 +126,13 @@ impl fmt::Display for Invalid {
     }
 }
 
-/// A file whose content is an error: not one of s6's, whose files have a default.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Faulty {
-    /// Which.
-    pub file: &'static str,
-    /// What it may say.
-    pub expected: &'static str,
-}
-
-impl fmt::Display for Faulty {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} says neither of: {}", self.file, self.expected)
-    }
-}
-
 /// Reads a definition again and again, with as little work as can be.
 #[derive(Debug, Default)]
 pub struct Reader {
     current: Rc<Definition>,
     present: u32,
+    /// The same of [`feature::names`].
+    ours: u32,
     /// Modification time of the directory at the last listing, if that was long enough after it.
     listed: Option<(i64, i64)>,
     complained: u32,
@@ -170,12 +161,12 @@ impl Reader {
         let time = st.map(|st| (st.st_mtime, st.st_mtime_nsec as i64));
         if time.is_none() || time != self.listed {
             match list(&dir) {
-                Ok(present) => {
+                Ok((present, ours)) => {
                     let settled = time.is_some_and(|(secs, nanos)| {
                         let modified = crate::time::Tai64n { secs, nanos: nanos as u32 };
                         modified.age(clock::wall()) > SETTLED
                     });
-                    self.present = present;
+                    (self.present, self.ours) = (present, ours);
                     self.listed = time.filter(|_| settled);
                 }
                 Err(e) => self.unread = Some(e),
@@ -218,6 +209,9 @@ impl Reader {
                 complain(Invalid(name));
             }
         }
+        if self.ours != 0 {
+            new.take_features(dir, self.ours)?;
+        }
         if *self.current != new {
             self.current = shared(new);
         }
@@ -255,7 +249,10 @@ impl Definition {
             File::ConsumerFor => self.consumer = true,
             File::KillMode => match head()?.as_deref().and_then(parse_kill_mode) {
                 Some(tree) => self.kill_tree = tree,
-                None => self.faulty = Some(Faulty { file: "kill-mode", expected: KILL_MODES }),
+                None => {
+                    let why = format!("says neither of: {KILL_MODES}");
+                    self.faulty = Some(Faulty { file: "kill-mode", why });
+                }
             },
             File::ProducerFor => {
                 let text = match super::read_file(&dir, name) {
@@ -290,6 +287,36 @@ impl Definition {
         Ok(true)
     }
 
+    /// Reads the files of ours that are there. The first that is faulty is the one that is told of.
+    fn take_features(&mut self, dir: impl AsFd, ours: u32) -> Result<(), Errno> {
+        let mut features = Box::new(Features::default());
+        for (bit, name) in feature::names().enumerate() {
+            if ours >> bit & 1 == 0 {
+                continue;
+            }
+            let bytes = match feature::VALUES.contains(&name) {
+                false => Ok(Vec::new()),
+                true => match try_read_at_most::<{ feature::MOST }>(&dir, name) {
+                    Err(e) if crate::diag::is_exhausted(e) => return Err(e),
+                    // It was removed since it was listed.
+                    Err(Errno::NOENT) => continue,
+                    read => read,
+                },
+            };
+            let taken = match bytes {
+                Ok(bytes) => features.take(name, &bytes),
+                Err(e) => {
+                    Err(Faulty { file: name, why: format!("unable to read it: {}", crate::diag::reason(e)) })
+                }
+            };
+            if let Err(faulty) = taken {
+                self.faulty.get_or_insert(faulty);
+            }
+        }
+        self.features = Some(features);
+        Ok(())
+    }
+
     /// A descriptor number must be one that a process can have.
     fn usable_fd(&mut self, file: File, number: u32) -> bool {
         let usable = number < 1 << 20;
@@ -303,20 +330,23 @@ impl Definition {
     }
 }
 
-fn list(dir: impl AsFd) -> Result<u32, Errno> {
+/// Which of the files that we know are there, and which of ours.
+fn list(dir: impl AsFd) -> Result<(u32, u32), Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let dir = openat(dir, c".", flags, Mode::empty())?;
     let mut space = [MaybeUninit::uninit(); 2048];
     let mut entries = RawDir::new(&dir, &mut space);
-    let mut present = 0;
+    let (mut present, mut ours) = (0, 0);
     while let Some(entry) = entries.next() {
         let entry = entry?;
         let name = entry.file_name().to_bytes();
         if let Some((_, file)) = FILES.iter().find(|(known, _)| known.as_bytes() == name) {
             present |= 1 << *file as u32;
+        } else if let Some(bit) = feature::names().position(|known| known.as_bytes() == name) {
+            ours |= 1 << bit;
         }
     }
-    Ok(present)
+    Ok((present, ours))
 }
 
 /// The first bytes of a small file; `None` if it cannot be read. Never waits: a FIFO in place of a file
@@ -326,9 +356,13 @@ pub fn read_head(dir: impl AsFd, name: &str) -> Option<Vec<u8>> {
 }
 
 fn try_read_head(dir: impl AsFd, name: &str) -> Result<Vec<u8>, Errno> {
+    try_read_at_most::<64>(dir, name)
+}
+
+fn try_read_at_most<const N: usize>(dir: impl AsFd, name: &str) -> Result<Vec<u8>, Errno> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let fd = openat(dir, name, flags, Mode::empty())?;
-    let mut buf = [0u8; 64];
+    let mut buf = [0u8; N];
     let n = rustix::io::read(&fd, &mut buf)?;
     Ok(buf[..n].to_vec())
 }

@@ -3,6 +3,8 @@
 //! | here | there |
 //! |---|---|
 //! | [`definition`] | `run`, `finish`, `down`, `notification-fd`, `timeout-kill` … |
+//! | [`feature`] | those of them that are ours: `user`, `limits` … |
+//! | [`account`], [`environment`] | what `user`, `env` and `env-file` name |
 //! | [`status`] | `supervise/status` |
 //! | [`control`] | `supervise/control` |
 //! | [`tally`] | `supervise/death_tally` |
@@ -13,13 +15,16 @@
 //! | [`watch`] | wait until it is as wanted |
 //! | [`prepare`] | making `supervise/` and `event/` |
 //!
-//! All of it is s6's, byte for byte, except `supervise/state`.
+//! All of it is s6's, byte for byte, except `supervise/state` and what [`feature`] lists.
 
+pub mod account;
 pub mod client;
 pub mod control;
 pub mod definition;
 pub mod diagnose;
+pub mod environment;
 pub mod event;
+pub mod feature;
 pub mod perms;
 pub mod state;
 pub mod status;

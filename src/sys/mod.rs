@@ -10,6 +10,7 @@
 //! Every block states the fact that makes it sound.
 #![allow(unsafe_code)]
 
+pub mod attributes;
 pub mod clock;
 pub mod env;
 pub mod lock;

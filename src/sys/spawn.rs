@@ -17,6 +17,7 @@
 //!   this ([`reserve_window`]). Before Linux 5.9 the table is copied.
 //! - *Signals are blocked* in us and so in the child, until it has its own table of handlers: none runs here.
 
+use super::attributes::Attributes;
 use super::signal::Blocked;
 use super::{Errno, check, env, process, raw};
 use crate::process::Pid;
@@ -111,16 +112,21 @@ pub fn above_window(n: RawFd) -> Option<OwnedFd> {
 
 /// Where a start failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
 pub enum Step {
     /// Making the process.
-    Fork = 1,
+    Fork,
     /// Going to its directory.
     Directory,
     /// Placing its descriptors.
     Descriptors,
     /// Opening its lock file.
     Lock,
+    /// Setting the limit of this resource, the kernel's number.
+    Limit(u8),
+    /// Setting its niceness.
+    Nice,
+    /// Setting its `oom_score_adj`.
+    OomScore,
     /// Becoming its user.
     User,
     /// Executing it.
@@ -187,6 +193,8 @@ pub struct Spawn<'a> {
     pub record: Option<&'a AtomicU32>,
     /// Its descriptor 0 becomes its controlling terminal, if it is one.
     pub controlling_terminal: bool,
+    /// What else it is given; inherited by default.
+    pub attributes: Option<&'a Attributes>,
 }
 
 impl<'a> Spawn<'a> {
@@ -205,6 +213,7 @@ impl<'a> Spawn<'a> {
             new_pid_namespace: false,
             record: None,
             controlling_terminal: false,
+            attributes: None,
         }
     }
 
@@ -395,6 +404,9 @@ fn run(child: &Child<'_>) -> Result<Never, SpawnError> {
         if spawn.controlling_terminal {
             // Not having one is no reason not to run.
             let _ = raw::call(libc::SYS_ioctl, [0, libc::TIOCSCTTY as usize, 0, 0, 0]);
+        }
+        if let Some(attributes) = spawn.attributes {
+            attributes.apply()?;
         }
         super::signal::unblock_all();
         let env = spawn.env.map_or(env::raw(), |e| e.pointers.as_ptr());

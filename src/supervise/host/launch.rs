@@ -1,6 +1,7 @@
 //! Starting what a service consists of: `run`, `finish`, a oneshot's script.
 
 use super::fifo::Fifo;
+use super::outfit::Outfit;
 use super::service::{Longrun, Service};
 use crate::diag::{self, reason};
 use crate::process::{End, Pid, WaitStatus};
@@ -68,13 +69,13 @@ pub(super) fn longrun(
     let super::service::Body::Longrun(longrun) = &mut service.body else { return Err(directory_gone()) };
     let rules = longrun.reader.last().clone();
     let name = CString::new(&*name).expect("names come from the file system");
-    if let Some(faulty) = rules.faulty.filter(|_| job == Job::Run) {
-        return Err(Failure {
-            temporary: false,
-            text: format!("unable to start run: {faulty}"),
-            errno: None,
-        });
+    if let Some(faulty) = rules.faulty.as_ref().filter(|_| job == Job::Run) {
+        return Err(faulty.clone().into());
     }
+    let outfit = match (&rules.features, job) {
+        (Some(features), Job::Run) => Outfit::of(features, dir)?,
+        _ => Outfit::default(),
+    };
 
     // Descriptors: the pipe between a service and its logger, and the readiness FIFO.
     let input = match &longrun.pipe {
@@ -105,6 +106,8 @@ pub(super) fn longrun(
         record: Some(cell),
         lock: rules.lock_fd.filter(|_| job == Job::Run).map(|n| (c"supervise/service-lock", n)),
         new_pid_namespace: rules.new_pid_namespace && job == Job::Run,
+        env: outfit.environment.as_ref(),
+        attributes: outfit.attributes.as_ref(),
         ..Spawn::new(&programs, &argv)
     };
     let started = match meanwhile {
@@ -289,6 +292,12 @@ fn failed(doing: &str, errno: Errno) -> Failure {
     Failure { temporary: diag::is_temporary(errno), text, errno: Some(errno) }
 }
 
+/// What a file of ours asks for is refused.
+fn start_failed(text: std::fmt::Arguments<'_>, errno: Errno) -> Failure {
+    let text = format!("unable to start run: {text}");
+    Failure { temporary: diag::is_temporary(errno), text, errno: Some(errno) }
+}
+
 /// The sentence for a child that could not be started.
 fn explain(dir: &OwnedFd, file: &str, error: SpawnError) -> Failure {
     let SpawnError { step, errno } = error;
@@ -297,7 +306,19 @@ fn explain(dir: &OwnedFd, file: &str, error: SpawnError) -> Failure {
         Step::Directory => "enter the service directory",
         Step::Descriptors => "place its descriptors",
         Step::Lock => "lock supervise/service-lock",
-        Step::User => "become its user",
+        Step::Limit(resource) => {
+            let name = crate::servicedir::feature::limit_name(resource);
+            return start_failed(format_args!("limits: unable to set {name}: {}", reason(errno)), errno);
+        }
+        Step::Nice => {
+            return start_failed(format_args!("nice: unable to set it: {}", reason(errno)), errno);
+        }
+        Step::OomScore => {
+            return start_failed(format_args!("oom-score: unable to set it: {}", reason(errno)), errno);
+        }
+        Step::User => {
+            return start_failed(format_args!("user: unable to become it: {}", reason(errno)), errno);
+        }
         Step::Exec => {
             let fault = diagnose::exec_failure(dir, file, errno);
             let text = format!("unable to execute ./{file}: {fault}");

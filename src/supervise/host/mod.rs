@@ -24,6 +24,7 @@ mod faults;
 mod fifo;
 mod launch;
 mod obey;
+mod outfit;
 mod requests;
 mod roster;
 mod service;

@@ -1,0 +1,48 @@
+//! Files of a definition that are ours and not s6's, looked at before anything is started: see
+//! [`crate::servicedir::feature`].
+//!
+//! What a file says is an error. An account that is not there is a warning: something may make it before it is
+//! needed.
+
+use super::graph::Kind;
+use super::scripts::Root;
+use super::source::{Definition, Findings};
+use crate::servicedir::account::Account;
+use crate::servicedir::environment::Environment;
+use crate::servicedir::feature::{self, Faulty, Features};
+use crate::servicedir::{open, read_file};
+use rustix::fs::CWD;
+
+/// Looks at all files of ours of a longrun.
+pub fn check(definition: &Definition, root: &Root, findings: &mut Findings) {
+    if definition.kind != Some(Kind::Longrun) {
+        return;
+    }
+    let mut features = Features::default();
+    for name in feature::names() {
+        let Some((_, path)) = definition.files.iter().find(|(file, _)| file == name) else { continue };
+        if let Err(Faulty { why, .. }) = check_file(name, path, &mut features) {
+            findings.error(path, None, why);
+        }
+    }
+    let user = definition.files.iter().find(|(file, _)| file == "user");
+    if let (Some((_, path)), Some(user), false) = (user, &features.user, root.is_layer())
+        && let Err(Faulty { why, .. }) = Account::find(user, root.prefix())
+    {
+        findings.warn(path, None, format!("{why}: without it the service does not start"));
+    }
+}
+
+fn check_file(name: &'static str, path: &str, features: &mut Features) -> Result<(), Faulty> {
+    let unable = |e| Faulty { file: name, why: format!("unable to read: {}", crate::diag::reason(e)) };
+    let bytes = || read_file(CWD, path).map_err(unable);
+    match name {
+        "env-file" => Environment::default().add_file(&bytes()?),
+        "env" => {
+            let parent = path.strip_suffix("/env").unwrap_or(path);
+            Environment::default().add_dir(open(CWD, parent).map_err(unable)?)
+        }
+        _ if feature::VALUES.contains(&name) => features.take(name, &bytes()?),
+        _ => Ok(()),
+    }
+}

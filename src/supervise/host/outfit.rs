@@ -1,0 +1,70 @@
+//! What run is given beside its program: environment, account, limits. All that can fail or allocate is done here,
+//! before there is a child.
+
+use super::launch::Failure;
+use crate::diag::reason;
+use crate::servicedir;
+use crate::servicedir::account::Account;
+use crate::servicedir::environment::Environment;
+use crate::servicedir::feature::{Faulty, Features, MOST_VARIABLES};
+use crate::sys::attributes::{Attributes, User};
+use crate::sys::env;
+use crate::sys::spawn::CArray;
+use std::ffi::CStr;
+use std::os::fd::OwnedFd;
+
+/// See the module's description. What is None is inherited.
+#[derive(Default)]
+pub(super) struct Outfit {
+    pub(super) environment: Option<CArray>,
+    pub(super) attributes: Option<Attributes>,
+}
+
+impl Outfit {
+    /// For run of the service in `dir`.
+    pub(super) fn of(features: &Features, dir: &OwnedFd) -> Result<Outfit, Failure> {
+        if !features.has_attributes() {
+            return Ok(Outfit::default());
+        }
+        let account = features.user.as_deref().map(|user| Account::find(user, "")).transpose()?;
+        let environment = match features.has_environment() {
+            true => Some(environment(features, account.as_ref(), dir)?),
+            false => None,
+        };
+        let attributes = Attributes {
+            limits: features.limits.iter().map(|l| (l.resource, l.soft, l.hard)).collect(),
+            nice: features.nice,
+            oom_score: features.oom_score.map(|n| n.to_string().into_bytes()),
+            umask: features.umask,
+            user: account.and_then(|a| User::new(a.uid, a.gid, a.groups)),
+        };
+        Ok(Outfit { environment, attributes: Some(attributes) })
+    }
+}
+
+/// Ours, what the account adds, `env-file`, `env/`: the later wins.
+fn environment(features: &Features, account: Option<&Account>, dir: &OwnedFd) -> Result<CArray, Failure> {
+    let mut environment = Environment::new(env::strings().map(CStr::to_owned).collect());
+    for (name, value) in account.iter().flat_map(|account| account.variables()) {
+        environment.set(name.as_bytes(), value.map(str::as_bytes));
+    }
+    if features.env_file {
+        let faulty = |why| Faulty { file: "env-file", why };
+        let bytes = servicedir::read_file(dir, "env-file")
+            .map_err(|e| faulty(format!("unable to read it: {}", reason(e))))?;
+        if bytes.len() > MOST_VARIABLES {
+            return Err(faulty(format!("is longer than {MOST_VARIABLES} bytes")).into());
+        }
+        environment.add_file(&bytes)?;
+    }
+    if features.env {
+        environment.add_dir(dir)?;
+    }
+    Ok(CArray::new(environment.into_strings()))
+}
+
+impl From<Faulty> for Failure {
+    fn from(faulty: Faulty) -> Failure {
+        Failure { temporary: false, text: format!("unable to start run: {faulty}"), errno: None }
+    }
+}
