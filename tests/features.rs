@@ -3,12 +3,19 @@
 //! `cargo test --test features`, with words after `--` to run only scenarios whose name contains one of them.
 //! PERENNIAL names another executable to try than the one just built.
 
+#[path = "support/boot.rs"]
+#[allow(dead_code)]
+mod boot;
 mod support;
 
+use boot::Image;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use rustix::process::Signal;
 use std::fs;
 use std::process::ExitCode;
 use support::runner::{self, Scenario};
-use support::{Programs, SLEEP, World, stat, until};
+use support::{Programs, Running, SLEEP, Service, World, is_alive, kill, stat, until, until_eq};
 
 fn main() -> ExitCode {
     let executable =
@@ -29,6 +36,18 @@ const SCENARIOS: &[Entry] = &[
     ("account", account),
     ("attributes_that_cannot_be", attributes_that_cannot_be),
     ("checked_by_rc", checked_by_rc),
+    ("condition", condition),
+    ("restart_policy", restart_policy),
+    ("restart_delay", restart_delay),
+    ("give_up", give_up),
+    ("give_up_survives_supervisors", give_up_survives_supervisors),
+    ("container_ends_with_it", container_ends_with_it),
+    ("container_ends_when_it_is_given_up", container_ends_when_it_is_given_up),
+    ("refused_restart", refused_restart),
+    ("validate_that_hangs", validate_that_hangs),
+    ("fallback", fallback),
+    ("asking_is_taken_over", asking_is_taken_over),
+    ("refused_restarts_lose_nothing", refused_restarts_lose_nothing),
 ];
 
 // ------------------------------------------------------------------------------------------------ what run is given
@@ -152,4 +171,334 @@ fn checked_by_rc(w: &World) {
     ] {
         assert!(ran.out.contains(text), "{text:?} is not said:\n{}", ran.out);
     }
+}
+
+// ------------------------------------------------------------------------------------------------ policy
+
+/// The process that supervises `service`: the one that svscan started.
+fn supervisor(svscan: &Running) -> i32 {
+    let mut found = None;
+    until("there is a supervisor", || {
+        let mut children = support::descendants().into_iter().rev().filter(|pid| {
+            stat(*pid, 4) == Some(svscan.pid().to_string())
+                && fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm == "supervise\n")
+        });
+        found = children.next();
+        found.is_some()
+    });
+    found.unwrap()
+}
+
+/// Kills the supervisor, and waits until another one is at work.
+fn kill_supervisor(svscan: &Running, services: &[&Service]) {
+    let old = supervisor(svscan);
+    kill(old, Signal::KILL);
+    until("there is another supervisor", || supervisor(svscan) != old);
+    services.iter().for_each(|service| service.wait_supervised());
+}
+
+/// Not 0: skipped, and that is no failure. Killed, or in vain: a start that failed.
+fn condition(w: &World) {
+    let a = w.service("a", SLEEP);
+    a.script("condition", "[ -e wanted ]");
+    let b = w.service("b", SLEEP);
+    b.script("condition", "kill -9 $$");
+    let svscan = w.svscan(&[]);
+    until_eq(Some("skipped".to_owned()), || a.state().mode);
+    assert!(a.status().is_down() && !a.status().wanted() && a.state().failure.is_none());
+    let text = "supervise b: warning: unable to start run: condition: signal SIGKILL (retrying in 1 s)";
+    until("it is said", || svscan.said().contains(text));
+    assert_eq!(w.code("svc", &["-wu", "-T", "30000", "-u", &a.path]), 1, "who waits need not wait");
+    a.file("wanted", "");
+    w.ok("svc", &["-wu", "-T", "30000", "-u", &a.path]);
+    until_eq(None, || a.state().mode);
+    assert!(!svscan.said().contains("supervise a"), "{}", svscan.said());
+    // A stop takes back a start that is being thought about.
+    w.ok("svc", &["-wD", "-T", "30000", "-d", &a.path]);
+    a.script("condition", "echo $$ >asked; exec sleep 1000");
+    w.ok("svc", &["-u", &a.path]);
+    until("it is being asked", || a.read("asked").trim().parse().is_ok_and(is_alive));
+    let asked: i32 = a.read("asked").trim().parse().unwrap();
+    until_eq(Some("asking".to_owned()), || a.state().mode);
+    w.ok("svc", &["-d", &a.path]);
+    until("nobody is asked any more", || !is_alive(asked));
+    assert!(a.status().is_down());
+}
+
+fn restart_policy(w: &World) {
+    let clean = w.service("clean", "echo >>lives; exit 0");
+    clean.file("restart", "on-failure\n");
+    let failing = w.service("failing", "echo >>lives; [ $(wc -l <lives) -ge 2 ] || exit 3");
+    failing.file("restart", "on-failure");
+    let never = w.service("never", "echo >>lives; exit 3");
+    never.file("restart", "never");
+    let told = w.service("told", &format!("echo >>lives; {SLEEP}"));
+    told.file("restart", "never");
+    let _svscan = w.svscan(&[]);
+    for (service, lives, wait) in [(&clean, 1, 0), (&failing, 2, 0), (&never, 1, 0x300)] {
+        until(&service.path, || service.status().is_down() && !service.status().wanted());
+        assert_eq!((service.read("lives").len(), service.status().wait), (lives, wait), "{}", service.path);
+        assert_eq!(service.state().cause, None);
+    }
+    // A restart that somebody asks for is one.
+    let first = told.pid();
+    w.ok("svc", &["-wr", "-T", "30000", "-t", &told.path]);
+    assert_ne!(told.pid(), first);
+    until_eq(Some("restarted".to_owned()), || told.state().cause);
+    kill(told.pid(), Signal::KILL);
+    until("it stays down", || told.status().is_down() && !told.status().wanted());
+    w.ok("svc", &["-wu", "-T", "30000", "-u", &told.path]);
+    w.ok("svc", &["-wD", "-T", "30000", "-d", &told.path]);
+    until_eq(Some("stopped".to_owned()), || told.state().cause);
+}
+
+fn restart_delay(w: &World) {
+    let a = w.service("a", "date +%s%N >>lives");
+    a.file("restart-delay", "40ms 300ms\n");
+    let _svscan = w.svscan(&[]);
+    until("it has lived often", || a.read("lives").lines().count() >= 6);
+    let lives: Vec<u64> = a.read("lives").lines().map(|line| line.parse().unwrap()).collect();
+    let pauses: Vec<u64> = lives.windows(2).map(|pair| (pair[1] - pair[0]) / 1_000_000).collect();
+    for (pause, least) in pauses.iter().zip([30, 60, 120, 225, 225]) {
+        assert!(*pause >= least, "{pauses:?}");
+    }
+}
+
+fn give_up(w: &World) {
+    let a = w.service("a", "echo >>lives; exit 7");
+    a.file("restart-delay", "10ms").file("give-up", "3 1m").file("down", "");
+    let b = w.service("b", SLEEP);
+    b.file("restart-delay", "10ms").file("give-up", "2 1m").file("user", "nobody-of-that-name");
+    let svscan = w.svscan(&[]);
+    let events = a.listen();
+    w.ok("svc", &["-u", &a.path]);
+    events.expect("udDudDudOD");
+    assert_eq!(a.read("lives").len(), 3);
+    until_eq(Some("gave-up".to_owned()), || a.state().mode);
+    until("it is said", || {
+        svscan
+            .said()
+            .contains("supervise a: warning: ended 3 times in too short a time (give-up): not started again")
+    });
+    // What cannot be started counts too.
+    until_eq(Some("gave-up".to_owned()), || b.state().mode);
+    assert!(!b.status().wanted());
+    // A person may try, and it is the fourth time; a reset begins anew.
+    w.ok("svc", &["-wu", "-T", "30000", "-u", &a.path]);
+    events.expect("udDudDudODudOD");
+    w.ok("svc", &["--reset", "-u", &a.path]);
+    until_eq(7, || a.read("lives").len());
+    until_eq(3, || a.state().deaths);
+}
+
+/// What was counted is counted, and no death counts twice, whoever is killed between.
+fn give_up_survives_supervisors(w: &World) {
+    let a = w.service("a", &format!("echo >>lives; {SLEEP}"));
+    a.file("give-up", "4 10m").file("restart-delay", "10ms");
+    let svscan = w.svscan(&[]);
+    for lives in 1..4 {
+        until_eq(lives, || a.read("lives").len());
+        let pid = a.pid();
+        kill_supervisor(&svscan, &[&a]);
+        assert_eq!(a.pid(), pid);
+        kill(pid, Signal::KILL);
+    }
+    until_eq(4, || a.read("lives").len());
+    kill(a.pid(), Signal::KILL);
+    until_eq(Some("gave-up".to_owned()), || a.state().mode);
+    assert_eq!(a.read("lives").len(), 4);
+}
+
+/// `on-exit`: the container's code is the service's; a stop or restart that somebody asks for does not count.
+fn container_ends_with_it(_: &World) {
+    for (run, code, how) in [("exit 7", 7, "exit 7"), ("kill -9 $$", 137, "signal SIGKILL")] {
+        let Some(image) = Image::new() else { return };
+        let run = format!("echo >>/run/lives; [ $(wc -l </run/lives) -ge 3 ] || exec sleep 1000; {run}");
+        let image = image.longrun("web", &run, &[]).file("web/on-exit", "stop-container\n");
+        let image = image.longrun("other", SLEEP, &[]).script("web/finish", "echo finish $1 $2");
+        let container = image.boot(&[]);
+        container.wait_for("2 services up in ");
+        let shown = container.shows("svc -wr -T 30000 -t /run/service/web; svc -wD -d /run/service/web");
+        assert_eq!(shown, "");
+        container.inside("svc -u /run/service/web");
+        let ended = container.end();
+        ended.exits(code).says(&format!("stopping: service web ended: {how}")).says("finish ");
+    }
+}
+
+/// It may be something that cannot even be started.
+fn container_ends_when_it_is_given_up(_: &World) {
+    let Some(image) = Image::new() else { return };
+    let image = image.longrun("web", "exit 7", &[]).file("web/give-up", "2 1m");
+    let image = image.file("web/on-give-up", "stop-container").file("web/restart-delay", "10ms");
+    let ended = image.run(&[]);
+    ended
+        .exits(7)
+        .says("ended 2 times in too short a time (give-up)")
+        .says("stopping: service web ended: exit 7");
+    let Some(image) = Image::new() else { return };
+    let image = image
+        .longrun("web", "exit 7", &[])
+        .file("web/give-up", "2 1m")
+        .file("web/on-give-up", "stop-container");
+    let image = image.file("web/restart-delay", "10ms").script("web/validate", "echo no good; exit 1");
+    image.run(&[]).exits(127).says("validate failed: no good");
+}
+
+// ------------------------------------------------------------------------------------------------ validate
+
+/// The heart of it: a bad configuration does not cost a running service.
+fn refused_restart(w: &World) {
+    let a = w.service("a", &format!("echo $MODE >mode; {SLEEP}"));
+    a.script(
+        "validate",
+        "echo $MODE >asked; echo all read; [ -e good ] || { echo 'line 3: no such colour' >&2; exit 1; }",
+    );
+    a.file("env/MODE", "production").file("good", "");
+    let svscan = w.svscan(&[]);
+    let pid = a.pid();
+    until("it runs", || a.read("mode") == "production\n");
+    assert_eq!(a.read("asked"), "production\n", "in the service's environment");
+    w.ok("svc", &["--validate", &a.path]);
+    fs::remove_file("scan/a/good").unwrap();
+    let events = a.listen();
+    for args in [&["-wr", "-T", "30000", "-t"][..], &["-wR", "-T", "30000", "-r"]] {
+        let ran = w.run("svc", &[args, &[&*a.path]].concat());
+        let text = "svc: fatal: scan/a: validate failed: line 3: no such colour (not restarted; --force restarts it \
+                    nevertheless)\n";
+        assert_eq!(ran.code, 1, "{ran:?}");
+        assert!(ran.err.ends_with(text), "{ran:?}");
+        assert_eq!((a.pid(), a.status().wanted()), (pid, true));
+    }
+    events.expect("VV");
+    assert_eq!(a.state().refused.unwrap().1, "line 3: no such colour");
+    let said = svscan.said();
+    assert!(
+        said.contains("supervise a: warning: validate failed: line 3: no such colour: not restarted"),
+        "{said}"
+    );
+    let ran = w.run("svc", &["--validate", &a.path]);
+    assert_eq!((ran.code, ran.err.contains("validate failed: line 3: no such colour")), (1, true), "{ran:?}");
+    let shown = w.run("svstat", &[&a.path]).out;
+    assert!(shown.contains("validate failed 0 seconds ago: line 3: no such colour"), "{shown}");
+    // Another supervisor knows it too.
+    let refused = a.state().refused.unwrap();
+    kill_supervisor(&svscan, &[&a]);
+    until_eq(Some(refused), || a.state().refused);
+    // By force, or when it is good again.
+    w.ok("svc", &["-wr", "-T", "30000", "--force", "-t", &a.path]);
+    assert_ne!(a.pid(), pid);
+    assert!(a.state().refused.is_some(), "nobody has said that it is good");
+    a.file("good", "");
+    let pid = a.pid();
+    w.ok("svc", &["-wr", "-T", "30000", "-t", &a.path]);
+    assert_ne!(a.pid(), pid);
+    until_eq(None, || a.state().refused);
+    // Other commands are obeyed at once.
+    fs::remove_file("scan/a/good").unwrap();
+    w.ok("svc", &["-wD", "-T", "30000", "-d", &a.path]);
+    let b = w.service_at("plain", SLEEP);
+    assert_eq!(w.code("svc", &["--validate", &b.path]), 100, "there is nothing to ask");
+}
+
+/// It is killed, with all that it started, and that is a no. Meanwhile the service may be stopped.
+fn validate_that_hangs(w: &World) {
+    let a = w.service("a", SLEEP);
+    let _svscan = w.svscan(&[]);
+    let pid = a.pid();
+    a.script("validate", "sleep 1000 & echo $! >child; echo thinking; wait")
+        .file("timeout-validate", "300ms\n");
+    let ran = w.run("svc", &["-wr", "-T", "30000", "-t", &a.path]);
+    assert!(ran.code == 1 && ran.err.contains("validate failed: no answer within 300 ms"), "{ran:?}");
+    assert_eq!(a.pid(), pid);
+    let child: i32 = a.read("child").trim().parse().unwrap();
+    until("what it started is gone too", || !is_alive(child));
+    a.file("timeout-validate", "1h");
+    fs::remove_file("scan/a/child").unwrap();
+    w.ok("svc", &["-t", &a.path]);
+    until("it is being asked", || !a.read("child").is_empty());
+    w.ok("svc", &["-wD", "-T", "30000", "-d", &a.path]);
+    let child: i32 = a.read("child").trim().parse().unwrap();
+    until("nobody is asked about who is gone", || !is_alive(child));
+}
+
+fn fallback(w: &World) {
+    let a = w.service("a", &format!("echo run >what; {SLEEP}"));
+    a.script("fallback", &format!("echo fallback >what; {SLEEP}"));
+    a.script("validate", "[ -e good ] || { echo broken; exit 2; }");
+    let b = w.service("b", SLEEP);
+    b.script("validate", "echo broken too; exit 1");
+    let svscan = w.svscan(&[]);
+    until("fallback runs", || a.read("what") == "fallback\n");
+    until_eq(Some("fallback".to_owned()), || a.state().mode);
+    assert!(svscan.said().contains("supervise a: warning: validate failed: broken: starting fallback"));
+    let shown = w.run("svstat", &[&a.path]).out;
+    assert!(shown.contains(", fallback"), "{shown}");
+    // Without one it is a failed start.
+    until("b is not started", || {
+        svscan.said().contains("supervise b: warning: validate failed: broken too (retrying in 1 s)")
+    });
+    assert!(b.status().is_down() && b.status().wanted());
+    // The next good restart leaves it.
+    a.file("good", "");
+    kill_supervisor(&svscan, &[&a, &b]);
+    assert_eq!(a.state().mode.as_deref(), Some("fallback"));
+    w.ok("svc", &["-wr", "-T", "30000", "-t", &a.path]);
+    until("run runs", || a.read("what") == "run\n");
+    until_eq(None, || a.state().mode);
+}
+
+/// Supervise is killed while a program is being asked: it is asked again, by one only, and the answer counts.
+fn asking_is_taken_over(w: &World) {
+    let a = w.service("a", SLEEP);
+    let asking = "echo $$ >>asked; while [ ! -e go ]; do sleep 0.01; done; [ -e good ]";
+    let b = w.service("b", SLEEP);
+    b.script("condition", asking);
+    let svscan = w.svscan(&[]);
+    let pid = a.pid();
+    a.script("validate", asking).file("timeout-validate", "5m");
+    w.ok("svc", &["-t", &a.path]);
+    for round in 1..4 {
+        for service in [&a, &b] {
+            let asked = || service.read("asked").lines().map(|l| l.parse().unwrap()).collect::<Vec<i32>>();
+            until("it is being asked", || asked().len() >= round);
+            until("by one only", || asked().iter().filter(|pid| is_alive(**pid)).count() == 1);
+        }
+        kill_supervisor(&svscan, &[&a, &b]);
+        assert_eq!(a.pid(), pid);
+    }
+    a.file("good", "").file("go", "");
+    b.file("good", "").file("go", "");
+    until("it is restarted", || a.status().is_up() && a.pid() != pid);
+    until("it is up", || b.status().is_up());
+    until_eq(1, || a.deaths().len());
+}
+
+/// Whatever is asked for in whatever order, and whoever is killed: while `validate` says no, a service that is up
+/// and not told to go down stays what it is.
+fn refused_restarts_lose_nothing(w: &World) {
+    let a = w.service("a", SLEEP);
+    a.script("validate", "[ -e good ] || { sleep 0.0$(($$ % 5)); exit 1; }").file("good", "");
+    let svscan = w.svscan(&[]);
+    let pid = a.pid();
+    fs::remove_file("scan/a/good").unwrap();
+    let step = prop_oneof![
+        8 => prop::sample::select(vec!["-t", "-r", "-tu", "-rt", "-u", "--validate"]).prop_map(Some),
+        1 => Just(None),
+    ];
+    let mut runner = TestRunner::new(Config { cases: 12, failure_persistence: None, ..Config::default() });
+    let outcome = runner.run(&prop::collection::vec(step, 1..6), |steps| {
+        for step in steps {
+            match step {
+                Some(option) => drop(w.run("svc", &[option, &a.path])),
+                None => kill_supervisor(&svscan, &[&a]),
+            }
+            prop_assert_eq!(a.status().pid, pid);
+        }
+        let ran = w.run("svc", &["-wr", "-T", "30000", "-t", &a.path]);
+        prop_assert_eq!(ran.code, 1, "{:?}", ran);
+        prop_assert!(a.status().pid == pid && is_alive(pid) && a.deaths().is_empty());
+        Ok(())
+    });
+    outcome.unwrap();
 }

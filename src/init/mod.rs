@@ -283,6 +283,11 @@ impl Init {
         let mut buf = [0u8; 512];
         let Ok(n) = rustix::io::read(&self.control, &mut buf) else { return };
         let wanted = buf[..n].split(|&b| b == b'\n').find_map(|line| {
+            // A service with which the container ends.
+            if let Some(who) = line.strip_prefix(b"s") {
+                let who = String::from_utf8_lossy(who);
+                return Some(who.chars().filter(|c| !c.is_control()).collect());
+            }
             let caller = line.strip_prefix(b"h").or(line.strip_prefix(b"p")).or(line.strip_prefix(b"r"))?;
             let shown: String = String::from_utf8_lossy(caller).chars().filter(|c| !c.is_control()).collect();
             Some(if shown.is_empty() { "halt".to_owned() } else { format!("halt, called by {shown}") })

@@ -146,7 +146,18 @@ impl Service {
         if status.ready && !status.is_fresh() {
             let _ = write!(line, ", ready {} seconds", status.ready_stamp.age(now).as_secs());
         }
+        self.add_features(&mut line, now);
         line
+    }
+
+    /// What there is to say of a service with files that s6 does not have.
+    fn add_features(&self, line: &mut String, now: Tai64n) {
+        if let Some(mode) = &self.state.mode {
+            let _ = write!(line, ", {mode}");
+        }
+        if let Some((at, why)) = &self.state.refused {
+            let _ = write!(line, ", validate failed {} seconds ago: {why}", at.age(now).as_secs());
+        }
     }
 
     /// One word for what it is doing.
@@ -228,6 +239,9 @@ impl Service {
             ("exit_code", code.into()),
             ("signal", signal.into()),
             ("failure", self.state.failure.clone().into()),
+            ("cause", self.state.cause.clone().into()),
+            ("mode", self.state.mode.clone().into()),
+            ("validate_failed", self.state.refused.as_ref().map(|(_, why)| why.clone()).into()),
         ])
     }
 }

@@ -1,4 +1,5 @@
-//! `supervise/control`: the commands that a supervisor takes, one byte each.
+//! `supervise/control`: the commands that a supervisor takes, one byte each. s6's are letters and digits;
+//! ours are signs, which s6 ignores.
 #![forbid(unsafe_code)]
 
 use crate::process::Signal;
@@ -34,10 +35,16 @@ pub enum Command {
     Continue(bool),
     /// `K`: kill its whole process group.
     KillGroup,
+    /// `!`, ours: the next command is obeyed whatever `validate` would say.
+    Force,
+    /// `?`, ours: run `validate` and tell what it says.
+    Validate,
+    /// `=`, ours: forget how often it started, died, and was given up.
+    Reset,
 }
 
 /// Every letter, what it does, and the options of `svc` that send it have the same letters.
-const LETTERS: [(u8, Command); 25] = [
+const LETTERS: [(u8, Command); 28] = [
     (b'a', Command::Signal(Signal::ALRM)),
     (b'b', Command::Signal(Signal::ABRT)),
     (b'q', Command::Signal(Signal::QUIT)),
@@ -63,6 +70,9 @@ const LETTERS: [(u8, Command); 25] = [
     (b'O', Command::OnceAtMost),
     (b'x', Command::Exit),
     (b'Q', Command::NoRestart),
+    (b'!', Command::Force),
+    (b'?', Command::Validate),
+    (b'=', Command::Reset),
 ];
 
 impl Command {
@@ -99,9 +109,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn letters_are_those_of_s6_and_no_others() {
+    fn letters_are_those_of_s6_and_three_signs() {
         let known: Vec<u8> = (0..=255).filter(|b| Command::try_from(*b).is_ok()).collect();
-        let mut s6 = b"abqhktipcyr12lPCKodDuUxOQ".to_vec();
+        let mut s6 = b"abqhktipcyr12lPCKodDuUxOQ!?=".to_vec();
         s6.sort();
         assert_eq!(known, s6);
         for letter in known {

@@ -9,7 +9,9 @@
 //! started: see [`super::account`], [`super::environment`].
 #![forbid(unsafe_code)]
 
+use crate::time::parse_duration;
 use std::fmt;
+use std::time::Duration;
 
 /// A resource limit: as `prlimit(1)` names it, its number in the kernel's ABI, and whether it counts bytes.
 const LIMITS: [(&str, u8, bool); 16] = [
@@ -48,10 +50,23 @@ pub fn limit_name(resource: u8) -> &'static str {
 }
 
 /// Files of ours with something in them to be read, in the order in which they are looked at.
-pub const VALUES: [&str; 6] = ["user", "umask", "limits", "nice", "oom-score", "log-label"];
+pub const VALUES: [&str; 12] = [
+    "user",
+    "umask",
+    "limits",
+    "nice",
+    "oom-score",
+    "log-label",
+    "restart",
+    "restart-delay",
+    "give-up",
+    "on-give-up",
+    "on-exit",
+    "timeout-validate",
+];
 
 /// Files of ours that are executed.
-pub const PROGRAMS: [&str; 0] = [];
+pub const PROGRAMS: [&str; 3] = ["condition", "validate", "fallback"];
 
 /// What else is ours: that it is there says all.
 pub const OTHERS: [&str; 2] = ["env", "env-file"];
@@ -75,7 +90,45 @@ pub struct Features {
     pub oom_score: Option<i32>,
     /// `log-label`: what stands before the service's lines in the container's output.
     pub log_label: Option<String>,
+    /// `restart`: whether it is started again after an end that nobody asked for.
+    pub restart: Option<Restart>,
+    /// `restart-delay`: how long after such an end; the first time, and at most.
+    pub restart_delay: Option<(Duration, Duration)>,
+    /// `give-up`: so many such ends in this time are enough.
+    pub give_up: Option<(u32, Duration)>,
+    /// `on-give-up` is `stop-container`.
+    pub on_give_up: bool,
+    /// `on-exit` is `stop-container`.
+    pub on_exit: bool,
+    /// There is a `condition`.
+    pub condition: bool,
+    /// There is a `validate`.
+    pub validate: bool,
+    /// There is a `fallback`.
+    pub fallback: bool,
+    /// `timeout-validate`: what `validate` and `condition` may take.
+    pub timeout_validate: Option<Duration>,
 }
+
+/// When a service is started again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restart {
+    /// Whatever happened.
+    Always,
+    /// Unless it exited 0.
+    OnFailure,
+    /// Not.
+    Never,
+}
+
+/// So many ends are remembered for `give-up`.
+pub const MOST_ENDS: usize = 20;
+
+/// What `validate` and `condition` may take where nothing else is said.
+const TIMEOUT_VALIDATE: Duration = Duration::from_secs(10);
+
+/// The shortest `restart-delay`: a service that dies at once shall not be all that the machine does.
+const LEAST_DELAY: Duration = Duration::from_millis(10);
 
 /// A file of ours that does not say what it has to: run is not started.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,6 +162,9 @@ impl Features {
         match name {
             "env" => self.env = true,
             "env-file" => self.env_file = true,
+            "condition" => self.condition = true,
+            "validate" => self.validate = true,
+            "fallback" => self.fallback = true,
             _ => {
                 let at = |why| Faulty { file: name, why };
                 let text = std::str::from_utf8(bytes).map_err(|_| at("is not text".to_owned()))?;
@@ -132,9 +188,42 @@ impl Features {
             "nice" => self.nice = Some(number(text, -20, 19)?),
             "oom-score" => self.oom_score = Some(number(text, -1000, 1000)?),
             "log-label" => self.log_label = Some(label(text)?),
+            "restart" => {
+                let words = [
+                    ("always", Restart::Always),
+                    ("on-failure", Restart::OnFailure),
+                    ("never", Restart::Never),
+                ];
+                self.restart = Some(word(text, &words)?);
+            }
+            "restart-delay" => self.restart_delay = Some(delays(text)?),
+            "give-up" => self.give_up = Some(give_up(text)?),
+            "on-give-up" => self.on_give_up = word(text, &AT_THE_END)?,
+            "on-exit" => self.on_exit = word(text, &AT_THE_END)?,
+            "timeout-validate" => self.timeout_validate = Some(duration(text)?),
             _ => {}
         }
         Ok(())
+    }
+
+    /// Whether a memory beside the machine's is needed.
+    pub fn need_memory(&self) -> bool {
+        self.restart.is_some()
+            || self.restart_delay.is_some()
+            || self.give_up.is_some()
+            || self.on_exit
+            || self.condition
+            || self.validate
+    }
+
+    /// Who ends the container by ending is not started again, unless it is said.
+    pub fn restart_or_default(&self) -> Restart {
+        self.restart.unwrap_or(if self.on_exit { Restart::Never } else { Restart::Always })
+    }
+
+    /// What `validate` and `condition` may take.
+    pub fn validate_limit(&self) -> Duration {
+        self.timeout_validate.unwrap_or(TIMEOUT_VALIDATE)
     }
 
     /// Whether something is different for the process that becomes run.
@@ -182,6 +271,45 @@ fn label(text: &str) -> Result<String, String> {
     let good = !text.is_empty() && text.chars().count() <= 64 && !text.contains(|c: char| c.is_control());
     good.then(|| text.to_owned())
         .ok_or_else(|| format!("{text:?} is no label: write one line of 1 to 64 characters"))
+}
+
+/// The words of `on-exit` and `on-give-up`; whether the container is stopped.
+const AT_THE_END: [(&str, bool); 2] = [("nothing", false), ("stop-container", true)];
+
+fn word<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, String> {
+    if let Some((_, meaning)) = words.iter().find(|(word, _)| *word == text) {
+        return Ok(*meaning);
+    }
+    let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+    Err(format!("{text:?} is none of: {}", known.join(", ")))
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let duration = parse_duration(text).filter(|d| !d.is_zero());
+    duration.ok_or_else(|| format!("{text:?} is no time: write 500ms, 30s, 2m"))
+}
+
+/// `FIRST MAX`, or one time for both.
+fn delays(text: &str) -> Result<(Duration, Duration), String> {
+    let mut words = text.split(' ');
+    let (first, most, rest) = (words.next(), words.next(), words.next());
+    let first = duration(first.unwrap_or_default())?;
+    let most = most.map_or(Ok(first), duration)?;
+    match () {
+        () if rest.is_some() => Err(format!("{text:?} is more than FIRST MAX")),
+        () if first < LEAST_DELAY => Err(format!("{text:?} is too short: write 10ms or more")),
+        () if most < first => Err(format!("{text:?}: the longest delay is shorter than the first")),
+        () => Ok((first, most)),
+    }
+}
+
+/// `N WINDOW`
+fn give_up(text: &str) -> Result<(u32, Duration), String> {
+    let Some((count, window)) = text.split_once(' ') else {
+        return Err(format!("{text:?} has no window: write N WINDOW, 5 1m say"));
+    };
+    let count = number(count, 1, MOST_ENDS as i32)?;
+    Ok((count as u32, duration(window)?))
 }
 
 /// Lines `NAME SOFT[:HARD]`; empty ones and those that begin with # count for nothing.
@@ -284,6 +412,23 @@ mod tests {
             ("oom-score", "low\n", r#"oom-score: "low" is none of the numbers -1000 to 1000"#),
             ("log-label", "", r#"log-label: "" is no label: write one line of 1 to 64 characters"#),
             ("log-label", "a\tb", r#"log-label: "a\tb" is no label: write one line of 1 to 64 characters"#),
+            ("restart", "sometimes\n", r#"restart: "sometimes" is none of: always, on-failure, never"#),
+            ("restart-delay", "", r#"restart-delay: "" is no time: write 500ms, 30s, 2m"#),
+            ("restart-delay", "1s 2x", r#"restart-delay: "2x" is no time: write 500ms, 30s, 2m"#),
+            ("restart-delay", "1s 2s 3s", r#"restart-delay: "1s 2s 3s" is more than FIRST MAX"#),
+            ("restart-delay", "1", r#"restart-delay: "1" is too short: write 10ms or more"#),
+            (
+                "restart-delay",
+                "2s 1s",
+                r#"restart-delay: "2s 1s": the longest delay is shorter than the first"#,
+            ),
+            ("give-up", "5\n", r#"give-up: "5" has no window: write N WINDOW, 5 1m say"#),
+            ("give-up", "0 1m", r#"give-up: "0" is none of the numbers 1 to 20"#),
+            ("give-up", "21 1m", r#"give-up: "21" is none of the numbers 1 to 20"#),
+            ("give-up", "5 soon", r#"give-up: "soon" is no time: write 500ms, 30s, 2m"#),
+            ("on-give-up", "stop", r#"on-give-up: "stop" is none of: nothing, stop-container"#),
+            ("on-exit", "", r#"on-exit: "" is none of: nothing, stop-container"#),
+            ("timeout-validate", "0", r#"timeout-validate: "0" is no time: write 500ms, 30s, 2m"#),
             ("limits", "nofile", r#"limits: line 1: "nofile" has no value: write NAME SOFT[:HARD]"#),
             (
                 "limits",

@@ -11,6 +11,9 @@
 //! | `adopted` | how often a new supervisor took it over running |
 //! | `retry` | TAI64N of the next attempt to start it |
 //! | `failure` | why it could not be started |
+//! | `cause` | who ended the last run: `stopped`, `restarted`, `timeout` (it was stopped, and killed); absent: it ended by itself |
+//! | `refused` | TAI64N and the reason: `validate` failed, and the service was not restarted, or not started |
+//! | `mode` | `fallback` runs, a program is being asked whether it may start (`asking`), it is `skipped`, or `gave-up` |
 //! | `oneshot` | `up`, `down`, `starting`, `stopping` or `failed`: it is a oneshot |
 #![forbid(unsafe_code)]
 
@@ -32,6 +35,12 @@ pub struct State {
     pub failure: Option<String>,
     /// `oneshot`
     pub oneshot: Option<String>,
+    /// `cause`
+    pub cause: Option<String>,
+    /// `refused`
+    pub refused: Option<(Tai64n, String)>,
+    /// `mode`
+    pub mode: Option<String>,
 }
 
 impl State {
@@ -50,8 +59,13 @@ impl State {
         if let Some(failure) = &self.failure {
             let _ = writeln!(text, "failure={}", failure.replace('\n', " "));
         }
-        if let Some(oneshot) = &self.oneshot {
-            let _ = writeln!(text, "oneshot={oneshot}");
+        if let Some((at, why)) = &self.refused {
+            let _ = writeln!(text, "refused={at} {}", why.replace('\n', " "));
+        }
+        for (key, value) in [("oneshot", &self.oneshot), ("cause", &self.cause), ("mode", &self.mode)] {
+            if let Some(value) = value {
+                let _ = writeln!(text, "{key}={value}");
+            }
         }
         text
     }
@@ -68,6 +82,12 @@ impl State {
                 "retry" => state.retry = Tai64n::parse(value.as_bytes()),
                 "failure" => state.failure = Some(value.to_owned()),
                 "oneshot" => state.oneshot = Some(value.to_owned()),
+                "cause" => state.cause = Some(value.to_owned()),
+                "mode" => state.mode = Some(value.to_owned()),
+                "refused" => {
+                    let (at, why) = value.split_once(' ').unwrap_or((value, ""));
+                    state.refused = Tai64n::parse(at.as_bytes()).map(|at| (at, why.to_owned()));
+                }
                 _ => {}
             }
         }
@@ -88,6 +108,9 @@ mod tests {
             retry: Some(Tai64n { secs: 1000, nanos: 1 }),
             failure: Some("unable to execute ./run: no such file".into()),
             oneshot: Some("up".into()),
+            cause: Some("stopped".into()),
+            refused: Some((Tai64n { secs: 5, nanos: 7 }, "line 3: syntax error".into())),
+            mode: Some("fallback".into()),
         };
         assert_eq!(State::parse(state.to_text().as_bytes()), state);
         assert_eq!(State::parse(b"colour=blue\nstarts=x\nrubbish\n"), State::default());

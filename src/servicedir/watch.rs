@@ -51,6 +51,7 @@ pub struct View {
     /// Down is still to be seen; with `true` with the finish script done.
     down_first: Option<bool>,
     failed: bool,
+    refused: bool,
 }
 
 impl View {
@@ -61,6 +62,7 @@ impl View {
             ready: status.ready,
             down_first: goal.restart.then_some(finished),
             failed: false,
+            refused: false,
         };
         view.note_down();
         view
@@ -75,6 +77,11 @@ impl View {
             b'U' => (true, true),
             // It failed for good: it will not be up.
             b'O' if goal.up => return self.give_up(goal),
+            // It was not restarted, and is as it was.
+            b'V' if self.down_first.is_some() => {
+                self.refused = true;
+                return self.give_up(goal);
+            }
             // Nobody will tell us more.
             b'x' if (self.up, self.ready) != (goal.up, goal.ready) => return self.give_up(goal),
             b'x' => return self.give_in(goal),
@@ -252,6 +259,13 @@ impl Watch {
     }
 }
 
+impl Watch {
+    /// The paths of those that were not restarted because `validate` said no.
+    pub fn refused(&self) -> impl Iterator<Item = &str> {
+        self.services.iter().filter(|s| s.view.refused).map(|s| &*s.path)
+    }
+}
+
 fn is_reached(services: &[Watched], any: bool) -> bool {
     let mut reached = services.iter().map(Watched::is_reached);
     if any { services.is_empty() || reached.any(|r| r) } else { reached.all(|r| r) }
@@ -292,7 +306,7 @@ const MOST_FAILURES: usize = code::TIMED_OUT as usize - 1;
 
 /// The option letters of `svc` that are commands.
 pub fn is_command_letter(letter: char) -> bool {
-    u8::try_from(letter).is_ok_and(|b| Command::try_from(b).is_ok())
+    letter.is_ascii_alphanumeric() && Command::try_from(letter as u8).is_ok()
 }
 
 #[cfg(test)]

@@ -32,11 +32,15 @@
 //!          8     when, in nanoseconds since boot (2 words)
 //!         10     the slot that has the members of its descent (plus 1): how many there are here, and for each
 //!                its pid and when it was started (2 words)
-//!         11     length of the name, the slot that has the rest of it (plus 1), 23 words of it
+//!         11     length of the name, the slot that has the rest of it (plus 1)
+//!         13     the slot that has the memory of its features (plus 1)
+//!         14     22 words of the name
 //!         36     copy 0, 74 copy 1: machine (28), flags, events (5), death (4)
+//! slot of features: words 1 and 6 to 9 as above, of the program that is asked something; 12 copy 0, 62 copy 1
 //! ```
 
 use super::descent::Member;
+use super::extra::EXTRA_WORDS;
 use super::machine::{Events, MOST_EVENTS, SAVED_WORDS};
 use crate::process::Pid;
 use crate::scan::{Identity, reaper};
@@ -64,7 +68,10 @@ const CHUNK_BYTES: usize = SLOT_WORDS * 4 * SLOTS_PER_CHUNK;
 /// The longest name that is kept: no path is longer.
 pub const NAME_BYTES: usize = 4096;
 
-const NAME: usize = 13;
+const NAME: usize = 14;
+
+/// Where a slot says which other one has the memory of its features.
+const EXTRA: usize = 13;
 
 /// So much of a name is in the slot itself.
 const NAME_HEAD: usize = (COPY - NAME) * 4;
@@ -92,6 +99,9 @@ const COPY_WORDS: usize = 38;
 const fn copy_at(which: u32) -> usize {
     COPY + which as usize * COPY_WORDS
 }
+
+/// Where the first copy lies in a slot of features.
+const EXTRA_COPY: usize = 12;
 
 /// Which slot.
 pub type SlotId = u32;
@@ -192,7 +202,7 @@ impl Journal {
         for id in journal.used() {
             free[id as usize] = false;
             let more = journal.rest_of_name(id).into_iter().chain(journal.slots_of_members(id));
-            more.for_each(|rest| free[rest as usize] = false);
+            more.chain(journal.extra(id)).for_each(|other| free[other as usize] = false);
         }
         let all = (0..free.len() as SlotId).rev();
         journal.free.extend(all.filter(|id| free[*id as usize]));
@@ -287,11 +297,50 @@ impl Journal {
         }
     }
 
+    /// The slot with the memory of a service's features, if it has one.
+    pub fn extra(&self, id: SlotId) -> Option<SlotId> {
+        self.other(id, EXTRA)
+    }
+
+    fn other(&self, id: SlotId, word: usize) -> Option<SlotId> {
+        let other = self.slot(id)[word].load(Ordering::Acquire).checked_sub(1)?;
+        ((other as usize) < self.chunks.len() * SLOTS_PER_CHUNK).then_some(other)
+    }
+
+    /// Takes a slot for the memory of a service's features, which are these.
+    pub fn take_extra(&mut self, id: SlotId, words: &[u32; EXTRA_WORDS]) -> Result<SlotId, Errno> {
+        let extra = self.take_cleared()?;
+        self.remember_extra(extra, words);
+        self.slot(id)[EXTRA].store(extra + 1, Ordering::Release);
+        Ok(extra)
+    }
+
+    /// Remembers what a service's features are now, and that any child that was being made for them is part of it.
+    pub fn remember_extra(&self, extra: SlotId, words: &[u32; EXTRA_WORDS]) {
+        let slot = self.slot(extra);
+        let which = (slot[1].load(Ordering::Relaxed) ^ 1) & 1;
+        let copy = &slot[EXTRA_COPY + which as usize * EXTRA_WORDS..];
+        for (cell, word) in copy.iter().zip(words) {
+            cell.store(*word, Ordering::Relaxed);
+        }
+        slot[1].store(which, Ordering::Release);
+        slot[7].store(0, Ordering::Release);
+    }
+
+    /// What was remembered last.
+    pub fn recall_extra(&self, extra: SlotId) -> [u32; EXTRA_WORDS] {
+        let slot = self.slot(extra);
+        let which = slot[1].load(Ordering::Acquire) & 1;
+        let copy = &slot[EXTRA_COPY + which as usize * EXTRA_WORDS..];
+        std::array::from_fn(|at| copy[at].load(Ordering::Relaxed))
+    }
+
     /// Gives a slot back: there is nothing to remember any more.
     pub fn release(&mut self, id: SlotId) {
         let mut slots = vec![id];
         slots.extend(self.rest_of_name(id));
         slots.extend(self.slots_of_members(id));
+        slots.extend(self.extra(id));
         self.free_slots(slots);
     }
 
@@ -663,6 +712,34 @@ mod tests {
         assert_eq!(journal.free.len(), SLOTS_PER_CHUNK - 5);
         journal.release(id);
         assert_eq!(journal.free.len(), SLOTS_PER_CHUNK);
+    }
+
+    #[test]
+    fn the_memory_of_features_has_a_slot_of_its_own() {
+        let scratch = Scratch::new("features");
+        let mut journal = scratch.open();
+        let id = journal.take(identity(1), "x").unwrap();
+        journal.remember(id, Kind::Longrun, &memory(1));
+        assert_eq!(journal.extra(id), None);
+        let words = |n: u32| std::array::from_fn(|i| n + i as u32);
+        let extra = journal.take_extra(id, &words(1)).unwrap();
+        journal.remember_extra(extra, &words(1000));
+        let (cell, boot) = journal.birth(extra);
+        cell.store(77, Ordering::Relaxed);
+        let mut journal = scratch.open();
+        assert_eq!((journal.used(), journal.extra(id)), (vec![id], Some(extra)));
+        assert_eq!((journal.recall_extra(extra), journal.recall(id)), (words(1000), memory(1)));
+        let birth = Birth { pid: crate::process::Pid::from_raw(77), boot };
+        assert_eq!((journal.unfinished_birth(extra), journal.unfinished_birth(id)), (Some(birth), None));
+        journal.remember_extra(extra, &words(5));
+        assert_eq!((journal.recall_extra(extra), journal.unfinished_birth(extra)), (words(5), None));
+        journal.release(id);
+        assert_eq!(journal.free.len(), SLOTS_PER_CHUNK);
+        // Killed before it was known whose it is: its slot is free again.
+        let id = journal.take(identity(1), "x").unwrap();
+        journal.remember(id, Kind::Longrun, &memory(1));
+        journal.take_cleared().unwrap();
+        assert_eq!(scratch.open().free.len(), SLOTS_PER_CHUNK - 1);
     }
 
     #[test]

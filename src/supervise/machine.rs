@@ -31,9 +31,14 @@
 //! - A logger that is told to leave (its input is closed) reads to the end first, in a life more if it must:
 //!   one that is between two lives is started once more, and one that dies while there is still something to
 //!   read is started again ([`Machine::note_input`]). s6 leaves, and what waits in the pipe is lost.
+//! - The answer to a start may take its time: something may have to be asked first. A service that is not wanted
+//!   up any more meanwhile is not started, and whoever asks sees that ([`Machine::starting`]).
+//! - An end that nobody asked for may have been judged ([`Machine::judge`]) before it is told: then the judgement
+//!   says when the service is started again, or that it is not. A person who says `u` overrules it.
 //! - A process may be ours without being our child (adopted). The machine does not know the difference.
 #![forbid(unsafe_code)]
 
+use super::extra::Verdict;
 use crate::process::{End, Pid, Signal, WaitStatus};
 use crate::servicedir::control::Command;
 use crate::servicedir::definition::Definition;
@@ -50,6 +55,9 @@ const KILL_AGAIN: Duration = Duration::from_secs(5);
 
 /// A logger that is to read to the end and has died so often within [`MIN_LIFE`] will never do it.
 const DRAINS_MOST: u8 = 10;
+
+/// Signals that are sent to end a process.
+const ENDS: [Signal; 5] = [Signal::TERM, Signal::KILL, Signal::INT, Signal::QUIT, Signal::ABRT];
 
 /// The longest pause between attempts to start what cannot be executed. s6 waits 60 s, which is an outage
 /// for whoever mends the file; this much is no load.
@@ -98,6 +106,8 @@ pub enum Event {
         /// Something was exhausted; nothing is wrong with the service.
         temporary: bool,
     },
+    /// What [`Todo::start`] asked for shall not be started, and that is no failure.
+    Skipped,
     /// The process has died.
     Died(WaitStatus),
     /// A newline came on the notification descriptor.
@@ -202,6 +212,41 @@ pub struct Todo {
     pub events: Events,
 }
 
+/// Who told run to end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Told {
+    /// Nobody.
+    #[default]
+    Nobody = 0,
+    /// It was to be down.
+    Stop = 1,
+    /// It was to be restarted, or got a signal that ends.
+    Restart = 2,
+    /// It was told to end and did not in time.
+    Timeout = 3,
+}
+
+impl Told {
+    fn from_bits(bits: u32) -> Told {
+        match bits & 15 {
+            1 => Told::Stop,
+            2 => Told::Restart,
+            3 => Told::Timeout,
+            _ => Told::Nobody,
+        }
+    }
+
+    /// For `supervise/state`.
+    pub fn word(self) -> Option<&'static str> {
+        match self {
+            Told::Nobody => None,
+            Told::Stop => Some("stopped"),
+            Told::Restart => Some("restarted"),
+            Told::Timeout => Some("timeout"),
+        }
+    }
+}
+
 /// One service. See the module's description.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Machine {
@@ -230,6 +275,14 @@ pub struct Machine {
     failures: u32,
     starts: u32,
     deaths: u32,
+    /// Who told the present run to end.
+    told: Told,
+    /// Who told the last one.
+    last_told: Told,
+    /// It is not started before.
+    pause: Option<Mono>,
+    /// It is not started again; with `true` because that was tried too often.
+    stop: Option<bool>,
 }
 
 impl Machine {
@@ -254,6 +307,10 @@ impl Machine {
             failures: 0,
             starts: 0,
             deaths: 0,
+            told: Told::Nobody,
+            last_told: Told::Nobody,
+            pause: None,
+            stop: None,
         }
     }
 
@@ -328,6 +385,40 @@ impl Machine {
         matches!(self.state, State::Up { .. }) && !self.ready
     }
 
+    /// Takes note of what was judged of the end that it is told of next.
+    pub fn judge(&mut self, verdict: Verdict) {
+        (self.pause, self.stop) = match verdict {
+            Verdict::Again(at) => (at, None),
+            Verdict::NotAgain => (None, Some(false)),
+            Verdict::GiveUp => (None, Some(true)),
+        };
+    }
+
+    /// Whether it was judged that it is not started again.
+    pub fn is_to_stop(&self) -> bool {
+        self.stop.is_some()
+    }
+
+    /// Before when it was judged that it is not started.
+    pub fn pause(&self) -> Option<Mono> {
+        self.pause
+    }
+
+    /// Who told the present run to end.
+    pub fn told(&self) -> Told {
+        self.told
+    }
+
+    /// Who told the last one that has ended.
+    pub fn last_told(&self) -> Told {
+        self.last_told
+    }
+
+    /// When run was started last.
+    pub fn started(&self) -> Option<Mono> {
+        self.started
+    }
+
     /// How often run was started.
     pub fn starts(&self) -> u32 {
         self.starts
@@ -341,7 +432,7 @@ impl Machine {
     /// When it will be started, after an attempt that failed.
     pub fn retry_at(&self) -> Option<Mono> {
         match self.state {
-            State::Down { start_at } if self.failures > 0 => start_at,
+            State::Down { start_at } if self.failures > 0 && self.want_up => start_at,
             _ => None,
         }
     }
@@ -376,6 +467,7 @@ impl Machine {
             Event::Begin => self.begin(now, rules, todo),
             Event::Started { pid, boot } => self.on_started(now, pid, boot, rules, todo),
             Event::NotStarted { temporary } => self.on_not_started(now, temporary, todo),
+            Event::Skipped => self.on_skipped(todo),
             Event::Died(status) => self.on_died(now, status, rules, todo),
             Event::Ready => self.on_ready(now, todo),
             Event::Command(command) => self.on_command(now, command, rules, todo),
@@ -420,6 +512,7 @@ impl Machine {
                 self.state = State::Up { pid, kill_at: None };
                 self.fresh = false;
                 self.ready = false;
+                self.told = Told::Nobody;
                 self.stamp = now.into();
                 self.started = Some(now.mono);
                 self.starts = self.starts.saturating_add(1);
@@ -444,18 +537,37 @@ impl Machine {
             None => {}
             Some(Job::Run) if self.last_life && !temporary => self.end(todo),
             Some(Job::Run) => {
-                let next = now.mono.after(self.retry_pause(temporary));
+                let next = self.pause.take().unwrap_or(now.mono.after(self.retry_pause(temporary)));
                 self.failures = self.failures.saturating_add(1);
                 self.state = State::Down { start_at: Some(next) };
+                if self.stop.take().is_some() {
+                    self.want(false, todo);
+                    todo.events.push(b"O");
+                }
             }
             Some(Job::Finish(..)) => self.down_ready(now, b"dD", todo),
         }
+    }
+
+    /// Whoever waits for it hears that it will not be up; whoever brings it up for others looks closer.
+    fn on_skipped(&mut self, todo: &mut Todo) {
+        if self.starting != Some(Job::Run) {
+            return;
+        }
+        self.starting = None;
+        if self.last_life {
+            return self.end(todo);
+        }
+        self.state = State::Down { start_at: None };
+        self.want(false, todo);
+        todo.events.push(b"O");
     }
 
     fn on_died(&mut self, now: Now, status: WaitStatus, rules: &Definition, todo: &mut Todo) {
         match self.state {
             State::Up { pid, .. } => {
                 self.wait = status;
+                self.last_told = self.told;
                 self.paused = false;
                 self.ready = false;
                 self.stamp = now.into();
@@ -491,12 +603,22 @@ impl Machine {
         self.ready = true;
         self.ready_stamp = now.into();
         todo.status = true;
-        todo.events.push(tell);
+        let (stop, pause) = (self.stop.take().filter(|_| self.want_up), self.pause.take());
+        if let Some(given_up) = stop {
+            self.want_up = false;
+            let (before, last) = tell.split_at(tell.len() - 1);
+            todo.events.push(before);
+            todo.events.push(if given_up { b"O" } else { b"" });
+            todo.events.push(last);
+        } else {
+            todo.events.push(tell);
+        }
         let reads_on = self.drains && self.input_waits && self.want_up && self.vain_drains < DRAINS_MOST;
         if self.last_life && !reads_on {
             return self.end(todo);
         }
-        let earliest = self.started.map_or(now.mono, |started| started.after(MIN_LIFE));
+        let brake = self.started.map_or(now.mono, |started| started.after(MIN_LIFE));
+        let earliest = pause.unwrap_or(brake);
         self.state = State::Down { start_at: Some(earliest) };
         if self.want_up && earliest <= now.mono {
             self.start(todo);
@@ -532,14 +654,19 @@ impl Machine {
                 self.on_down(now, rules, todo);
             }
             Command::Once => {
+                (self.pause, self.stop) = (None, None);
                 self.want(false, todo);
                 if self.is_idle() {
                     self.start(todo);
                 }
             }
-            Command::OnceAtMost => self.want(false, todo),
+            Command::OnceAtMost => {
+                self.take_back_start();
+                self.want(false, todo);
+            }
             Command::NoRestart => {
                 todo.down_file = Some(true);
+                self.take_back_start();
                 self.want(false, todo);
             }
             Command::Exit => match self.state {
@@ -550,12 +677,30 @@ impl Machine {
                 }
                 State::Gone => {}
             },
-            Command::Restart => self.signal(To::Process, rules.down_signal, todo),
+            Command::Restart => {
+                self.note_told(Told::Restart);
+                self.signal(To::Process, rules.down_signal, todo);
+            }
             Command::Reload => self.signal(To::Process, rules.reload_signal, todo),
-            Command::Signal(signal) => self.signal(To::Process, signal, todo),
-            Command::KillGroup => self.signal(To::Group, Signal::KILL, todo),
-            Command::Pause(group) => self.pause(true, group, todo),
-            Command::Continue(group) => self.pause(false, group, todo),
+            Command::Signal(signal) => {
+                if ENDS.contains(&signal) {
+                    self.note_told(Told::Restart);
+                }
+                self.signal(To::Process, signal, todo);
+            }
+            Command::KillGroup => {
+                self.note_told(Told::Restart);
+                self.signal(To::Group, Signal::KILL, todo);
+            }
+            Command::Pause(group) => self.freeze(true, group, todo),
+            Command::Continue(group) => self.freeze(false, group, todo),
+            Command::Reset => {
+                self.starts = u32::from(matches!(self.state, State::Up { .. }));
+                (self.deaths, self.failures) = (0, 0);
+                todo.status = true;
+            }
+            // What they are about is beside the machine.
+            Command::Force | Command::Validate => {}
         }
         // One that was to be started for what waits in its input, and shall not be any more.
         if self.last_life && !self.want_up && self.is_idle() {
@@ -568,13 +713,27 @@ impl Machine {
         matches!(self.state, State::Down { .. }) && self.starting.is_none()
     }
 
+    /// A start that was asked for and is not answered is not wanted any more.
+    fn take_back_start(&mut self) {
+        if self.starting == Some(Job::Run) {
+            self.starting = None;
+        }
+    }
+
     /// Every change of mind rewrites the status, also one that changes nothing, as in s6.
     fn want(&mut self, up: bool, todo: &mut Todo) {
         self.want_up = up;
         todo.status = true;
     }
 
+    fn note_told(&mut self, told: Told) {
+        if let (State::Up { .. }, Told::Nobody) = (self.state, self.told) {
+            self.told = told;
+        }
+    }
+
     fn on_up(&mut self, todo: &mut Todo) {
+        (self.pause, self.stop) = (None, None);
         self.want(true, todo);
         if self.is_idle() {
             self.start(todo);
@@ -584,7 +743,10 @@ impl Machine {
     fn on_down(&mut self, now: Now, rules: &Definition, todo: &mut Todo) {
         match self.state {
             State::Up { .. } => self.terminate(now, rules, todo),
-            State::Down { .. } | State::Finish { .. } => self.want(false, todo),
+            State::Down { .. } | State::Finish { .. } => {
+                self.take_back_start();
+                self.want(false, todo);
+            }
             State::Gone => {}
         }
     }
@@ -596,6 +758,7 @@ impl Machine {
         self.signal(to, rules.down_signal, todo);
         self.signal(to, Signal::CONT, todo);
         self.paused = false;
+        self.note_told(Told::Stop);
         if let State::Up { kill_at, .. } = &mut self.state {
             *kill_at = rules.timeout_kill.map(|limit| now.mono.after(limit));
         }
@@ -607,7 +770,7 @@ impl Machine {
         }
     }
 
-    fn pause(&mut self, paused: bool, group: bool, todo: &mut Todo) {
+    fn freeze(&mut self, paused: bool, group: bool, todo: &mut Todo) {
         if let State::Up { .. } = self.state {
             let signal = if paused { Signal::STOP } else { Signal::CONT };
             todo.signals.push((if group { To::Group } else { To::Process }, signal));
@@ -658,6 +821,7 @@ impl Machine {
             State::Up { kill_at, .. } => {
                 if kill_at.is_some_and(|at| at <= now.mono) {
                     *kill_at = Some(now.mono.after(KILL_AGAIN));
+                    self.told = Told::Timeout;
                     let to = match () {
                         () if rules.kill_tree => To::Tree,
                         () if rules.kill_group => To::Group,
@@ -710,7 +874,12 @@ impl Machine {
         out.pid(of);
         let flags = [self.want_up, self.last_life, self.paused, self.ready, self.fresh, self.drains];
         let flags = flags.iter().enumerate().fold(0, |bits, (i, on)| bits | (*on as u32) << i);
-        out.u32(flags | u32::from(self.vain_drains) << 8);
+        let stop = match self.stop {
+            None => 0,
+            Some(given_up) => 1 << 6 | (given_up as u32) << 7,
+        };
+        let drains = u32::from(self.vain_drains) << 8;
+        out.u32(flags | stop | drains | (self.told as u32) << 16 | (self.last_told as u32) << 20);
         out.u32(self.wait.0.into());
         out.stamp(self.stamp);
         out.stamp(self.ready_stamp);
@@ -719,6 +888,7 @@ impl Machine {
         out.u32(self.failures);
         out.u32(self.starts);
         out.u32(self.deaths);
+        out.time(self.pause);
         out.words
     }
 
@@ -762,6 +932,10 @@ impl Machine {
             failures: from.u32(),
             starts: from.u32(),
             deaths: from.u32(),
+            told: Told::from_bits(flags >> 16),
+            last_told: Told::from_bits(flags >> 20),
+            pause: from.time(),
+            stop: flag(6).then(|| flag(7)),
         })
     }
 }
@@ -830,6 +1004,10 @@ impl Loader<'_> {
         Stamp { mono, wall: crate::time::Tai64n { secs, nanos: self.u32().min(999_999_999) } }
     }
 }
+
+#[cfg(test)]
+#[path = "judged_tests.rs"]
+mod judged_tests;
 
 #[cfg(test)]
 #[path = "machine_tests.rs"]

@@ -38,6 +38,7 @@ const STATES: [(&str, Make); 10] = [
 /// - `ready`: the newline. `shut`: nothing but that nobody listens for one any more.
 /// - `death`: it is recorded, and finish is asked for. `finishing`: that runs.
 /// - `D`, `OD`, `dD`: a life is over, and what is told of it.
+/// - `unask`: run is not asked for any more. `skip`: it shall not run. `reset`: nothing has been counted.
 /// - `last`: this life is the last. `null`: input and output are no more. `end`: supervision ends.
 type Row = (&'static str, [&'static str; 10]);
 
@@ -46,11 +47,11 @@ const TABLE: &[Row] = &[
     // event           idle           brake          asked          up              stopping        dead     finish   last up         last finish  gone
     ("u",             ["want+ start", "want+ start", "want+",       "want+",        "want+",        "want+", "want+", "want+",        "want+",     "want+"]),
     ("U",             ["file- want+ start", "file- want+ start", "file- want+", "file- want+", "file- want+", "file- want+", "file- want+", "file- want+", "file- want+", "file- want+"]),
-    ("d",             ["want-",       "want-",       "want-",       "want- stop",   "want- stop",   "want-", "want-", "want- stop",   "want-",     ""]),
-    ("D",             ["file+ want-", "file+ want-", "file+ want-", "file+ want- stop", "file+ want- stop", "file+ want-", "file+ want-", "file+ want- stop", "file+ want-", "file+"]),
+    ("d",             ["want-",       "want-",       "want- unask",       "want- stop",   "want- stop",   "want-", "want-", "want- stop",   "want-",     ""]),
+    ("D",             ["file+ want-", "file+ want-", "file+ want- unask", "file+ want- stop", "file+ want- stop", "file+ want-", "file+ want-", "file+ want- stop", "file+ want-", "file+"]),
     ("o",             ["want- start", "want- start", "want-",       "want-",        "want-",        "want-", "want-", "want-",        "want-",     "want-"]),
-    ("O",             ["want-",       "want-",       "want-",       "want-",        "want-",        "want-", "want-", "want-",        "want-",     "want-"]),
-    ("Q",             ["file+ want-", "file+ want-", "file+ want-", "file+ want-",  "file+ want-",  "file+ want-", "file+ want-", "file+ want-", "file+ want-", "file+ want-"]),
+    ("O",             ["want-",       "want-",       "want- unask",       "want-",        "want-",        "want-", "want-", "want-",        "want-",     "want-"]),
+    ("Q",             ["file+ want-", "file+ want-", "file+ want- unask", "file+ want-",  "file+ want-",  "file+ want-", "file+ want-", "file+ want-", "file+ want-", "file+ want-"]),
     ("x",             ["end",         "end",         "end",         "last null",    "last null",    "end",   "last null", "last null", "last null", ""]),
     ("a",             ["",            "",            "",            "send",         "send",         "",      "",      "send",         "",          ""]),
     ("b",             ["",            "",            "",            "send",         "send",         "",      "",      "send",         "",          ""]),
@@ -69,6 +70,10 @@ const TABLE: &[Row] = &[
     ("P",             ["",            "",            "",            "send pause",   "send pause",   "",      "",      "send pause",   "",          ""]),
     ("c",             ["",            "",            "",            "send continue", "send continue", "",    "",      "send continue", "",         ""]),
     ("C",             ["",            "",            "",            "send continue", "send continue", "",    "",      "send continue", "",         ""]),
+    // Ours, and about what is beside the machine.
+    ("!",             ["",            "",            "",            "",             "",             "",      "",      "",             "",          ""]),
+    ("?",             ["",            "",            "",            "",             "",             "",      "",      "",             "",          ""]),
+    ("=",             ["reset",       "reset",       "reset",       "reset",        "reset",        "reset", "reset", "reset",        "reset",     "reset"]),
     ("TERM",          ["end",         "end",         "end",         "last want- stop", "last want- stop", "end", "last null", "last want- stop", "", ""]),
     // A logger between two lives has a last one: lines may wait in its pipe. s6 ends.
     ("HUP",           ["end",         "last null start", "last null", "last null",  "last null",    "last null", "last null", "last null", "last null", ""]),
@@ -82,6 +87,7 @@ const TABLE: &[Row] = &[
     ("died, no finish", ["",          "",            "",            "death dD start", "death dD",   "",      "D start", "death dD end", "D end",   ""]),
     ("started",       ["",            "",            "up",          "",             "",             "finishing", "",  "",             "",          ""]),
     ("not started",   ["",            "",            "retry",       "",             "",             "dD start", "",   "",             "",          ""]),
+    ("skipped",       ["",            "",            "skip",        "",             "",             "",      "",      "",             "",          ""]),
     ("nothing left",  ["",            "",            "retry",       "",             "",             "dD start", "",   "",             "",          ""]),
     ("clock set",     ["clock",       "clock",       "clock",       "clock",        "clock",        "clock", "clock", "clock",        "clock",     "clock"]),
 ];
@@ -181,6 +187,7 @@ fn event_of(row: &str, m: &Machine) -> (Event, Definition, Now) {
         "started" => Event::Started { pid: pid(300), boot: 3 },
         "not started" => Event::NotStarted { temporary: false },
         "nothing left" => Event::NotStarted { temporary: true },
+        "skipped" => Event::Skipped,
         "clock set" => Event::ClockSet,
         letter => Event::Command(Command::try_from(letter.as_bytes()[0]).unwrap()),
     };
@@ -227,19 +234,37 @@ fn apply(word: &str, row: &str, event: Event, now: Now, m: &mut Machine, todo: &
             (m.state, m.starting) = (State::Up { pid: pid(300), kill_at: None }, None);
             (m.fresh, m.ready, m.stamp, m.started) = (false, false, now.into(), Some(now.mono));
             (m.boot, m.starts, todo.status) = (3, 1, true);
+            m.told = Told::Nobody;
             todo.events.push(b"u");
         }
-        "send" => todo.signals.push(signal_of(row)),
+        "send" => {
+            todo.signals.push(signal_of(row));
+            if "bqktirK".contains(row) && m.told == Told::Nobody {
+                m.told = Told::Restart;
+            }
+        }
+        "unask" => m.starting = None,
+        "skip" => {
+            (m.starting, m.state) = (None, State::Down { start_at: None });
+            (m.want_up, todo.status) = (false, true);
+            todo.events.push(b"O");
+        }
+        "reset" => {
+            m.starts = u32::from(matches!(m.state, State::Up { .. }));
+            (m.deaths, m.failures, todo.status) = (0, 0, true);
+        }
         "pause" | "continue" => (m.paused, todo.status) = (word == "pause", true),
         "stop" => {
             todo.signals.extend([(To::Process, Signal::USR1), (To::Process, Signal::CONT)]);
             m.state = State::Up { pid: pid(100), kill_at: kill_at(500) };
+            m.told = if m.told == Told::Nobody { Told::Stop } else { m.told };
             m.paused = false;
         }
         "kill" => match m.state {
             State::Up { pid, .. } => {
                 todo.signals.extend([(To::Process, Signal::KILL), (To::Process, Signal::CONT)]);
                 m.state = State::Up { pid, kill_at: kill_at(5000) };
+                m.told = Told::Timeout;
             }
             State::Finish { pid, .. } => {
                 todo.signals.extend([(To::Process, Signal::CONT), (To::Process, Signal::KILL)]);
@@ -257,6 +282,7 @@ fn apply(word: &str, row: &str, event: Event, now: Now, m: &mut Machine, todo: &
             let Event::Died(status) = event else { panic!("{event:?} is no death") };
             (m.wait, m.paused, m.ready, m.stamp) = (status, false, false, now.into());
             (m.deaths, m.state) = (1, State::Down { start_at: None });
+            m.last_told = m.told;
             (todo.close_notify, todo.status) = (true, true);
             todo.death = Some(Death::new(now.wall, status));
             if row != "died, no finish" {
@@ -330,6 +356,7 @@ fn no_event_is_missing() {
         Event::Leave(Leave::CloseInput) => 128,
         Event::Leave(Leave::Abandon) => 256,
         Event::Leave(Leave::Interrupt) => 512,
+        Event::Skipped => 1024,
     });
-    assert_eq!(kinds.fold(0, |all, kind| all | kind), 1023);
+    assert_eq!(kinds.fold(0, |all, kind| all | kind), 2047);
 }

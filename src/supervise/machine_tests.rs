@@ -206,7 +206,7 @@ fn up_r_sends_the_down_signal_and_nothing_else() {
     let before = m;
     let todo = feed(&mut m, 2000, command(b'r'), &rules);
     assert_eq!(todo, Todo { signals: vec![(To::Process, Signal::TERM)], ..Todo::default() });
-    assert_eq!(m, before);
+    assert_eq!(m, Machine { told: Told::Restart, ..before });
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The state machines of services, and the process that runs them.
 //!
 //! - [`machine`]: one service, pure; [`oneshot`]: one oneshot, pure.
+//! - [`extra`]: what a service with features has in mind, pure.
 //! - [`descent`]: who descends from a service, pure.
 //! - [`journal`]: the memory that survives the process.
 //! - [`place`]: what it has beside the services.
@@ -8,6 +9,7 @@
 //! - [`host`]: the process around them.
 
 pub mod descent;
+pub mod extra;
 pub mod host;
 pub mod journal;
 pub mod machine;

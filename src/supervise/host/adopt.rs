@@ -136,7 +136,11 @@ impl Host {
         service.status_due = true;
         let id = self.insert(service);
         self.mark_due(id);
-        self.equip(id).then_some(id)
+        if !self.equip(id) {
+            return None;
+        }
+        self.adopt_aux(id);
+        Some(id)
     }
 
     /// Goes on where the life of a service was left: with a start that was under way, with its process.
@@ -154,6 +158,7 @@ impl Host {
             None => self.ask_again(id),
         }
         self.adopt_process(id);
+        self.ask_once_more(id);
         self.set_timer(id);
     }
 
@@ -193,8 +198,9 @@ impl Host {
     fn ask_again(&mut self, id: Id) {
         match self.service(id).map(|s| &s.body) {
             Some(Body::Longrun(l)) => {
-                if let Some(job) = l.machine.starting() {
-                    let answer = self.start(id, job);
+                if let Some(job) = l.machine.starting()
+                    && let Some(answer) = self.start(id, job)
+                {
                     self.feed(id, answer);
                 }
             }

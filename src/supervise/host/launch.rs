@@ -50,6 +50,7 @@ pub(super) enum Launched {
 
 const RUN: &std::ffi::CStr = c"./run";
 const FINISH: &std::ffi::CStr = c"./finish";
+const FALLBACK: &std::ffi::CStr = c"./fallback";
 
 /// Starts `run` or `finish` of a longrun. `logger` is the input of its logger; `meanwhile` is done, at most once,
 /// while the child is on its way.
@@ -61,6 +62,7 @@ pub(super) fn longrun(
     meanwhile: Option<&mut dyn FnMut()>,
 ) -> Result<Launched, Failure> {
     let (name, slot) = (service.name.clone(), service.slot);
+    let fallback = service.extra.as_ref().is_some_and(|aux| aux.mind.fallback);
     if service.missing_at.is_some() {
         let text = "what it is supervised with could not be opened yet".to_owned();
         return Err(Failure { temporary: true, text, errno: None });
@@ -93,6 +95,7 @@ pub(super) fn longrun(
     fds.extend(input.as_ref().map(|fd| (fd.as_fd(), 0)));
     fds.extend(notification.as_ref().map(|(fd, number)| (fd.as_fd(), *number)));
     let (program, arguments, step) = match job {
+        Job::Run if fallback => (FALLBACK, vec![FALLBACK.to_owned(), name], "fallback"),
         Job::Run => (RUN, vec![RUN.to_owned(), name], "run"),
         Job::Finish(status, pid) => (FINISH, finish_arguments(status, pid, name), "finish"),
     };
@@ -283,11 +286,11 @@ fn words(bytes: &[u8]) -> Vec<CString> {
     words
 }
 
-fn directory_gone() -> Failure {
+pub(super) fn directory_gone() -> Failure {
     Failure { temporary: false, text: "its service directory is gone".to_owned(), errno: None }
 }
 
-fn failed(doing: &str, errno: Errno) -> Failure {
+pub(super) fn failed(doing: &str, errno: Errno) -> Failure {
     let text = format!("unable to {doing}: {}", reason(errno));
     Failure { temporary: diag::is_temporary(errno), text, errno: Some(errno) }
 }
@@ -299,7 +302,7 @@ fn start_failed(text: std::fmt::Arguments<'_>, errno: Errno) -> Failure {
 }
 
 /// The sentence for a child that could not be started.
-fn explain(dir: &OwnedFd, file: &str, error: SpawnError) -> Failure {
+pub(super) fn explain(dir: &OwnedFd, file: &str, error: SpawnError) -> Failure {
     let SpawnError { step, errno } = error;
     let doing = match step {
         Step::Fork => "fork",

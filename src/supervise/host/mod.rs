@@ -18,6 +18,7 @@
 
 mod adopt;
 mod ahead;
+mod asking;
 mod equip;
 mod errand;
 mod faults;
@@ -25,6 +26,7 @@ mod fifo;
 mod launch;
 mod obey;
 mod outfit;
+mod policy;
 mod requests;
 mod roster;
 mod service;
@@ -72,6 +74,7 @@ enum Token {
     Notification(Id, u16),
     Adopted(Id, u16),
     Hunted(Id, u16),
+    Output(Id, u16),
 }
 
 impl Token {
@@ -86,6 +89,7 @@ impl Token {
             Token::Notification(id, life) => (6, life, id),
             Token::Adopted(id, life) => (7, life, id),
             Token::Hunted(id, life) => (8, life, id),
+            Token::Output(id, life) => (9, life, id),
         };
         epoll::EventData::new_u64((kind as u64) << 56 | (life as u64) << 32 | index as u64)
     }
@@ -102,7 +106,8 @@ impl Token {
             5 => Token::Control(index, life),
             6 => Token::Notification(index, life),
             7 => Token::Adopted(index, life),
-            _ => Token::Hunted(index, life),
+            8 => Token::Hunted(index, life),
+            _ => Token::Output(index, life),
         }
     }
 }
@@ -438,8 +443,15 @@ impl Host {
                 self.on_adopted(id, flags.contains(epoll::EventFlags::HUP));
             }
             Token::Hunted(id, life) if self.is_life(id, life) => self.hunt(id),
+            Token::Output(id, life) if self.is_life(id, life) => {
+                self.on_output(id, flags.contains(epoll::EventFlags::HUP));
+            }
             // It was dealt with and is gone since this was reported.
-            Token::Control(..) | Token::Notification(..) | Token::Adopted(..) | Token::Hunted(..) => {}
+            Token::Control(..)
+            | Token::Notification(..)
+            | Token::Adopted(..)
+            | Token::Hunted(..)
+            | Token::Output(..) => {}
         }
     }
 
@@ -505,6 +517,7 @@ impl Host {
                 Body::Longrun(_) => self.feed(id, Event::ClockSet),
                 Body::Oneshot(_) => self.feed_oneshot(id, oneshot::Event::ClockSet),
             }
+            self.clock_set_for_aux(id, clock::now());
         }
     }
 
@@ -575,7 +588,9 @@ impl Host {
             let byte = self.journal.input_byte(index);
             match source {
                 Source::Control => {
-                    if let Ok(command) = Command::try_from(byte) {
+                    if let Ok(command) = Command::try_from(byte)
+                        && !self.guard(id, command)
+                    {
                         self.feed(id, Event::Command(command));
                     }
                 }

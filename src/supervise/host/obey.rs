@@ -21,6 +21,9 @@ impl Host {
     /// The process of a service has died.
     pub(super) fn died(&mut self, id: Id, pid: Pid, status: WaitStatus) {
         self.forget_pid(id, pid);
+        if self.ask_ended(id, pid, status) {
+            return;
+        }
         let Some(service) = self.service_mut(id) else { return };
         if service.process().map(|(p, _)| p) != Some(pid) {
             return;
@@ -40,7 +43,11 @@ impl Host {
                 if longrun.machine.status().want_up && !self.restarts && !service.reads_others() {
                     self.feed(id, Event::Command(Command::OnceAtMost));
                 }
-                self.feed(id, Event::Died(status));
+                if let Some(service) = self.service_mut(id) {
+                    service.read_definition();
+                }
+                self.judge_death(id, status);
+                self.feed_as_read(id, Event::Died(status));
             }
             Body::Oneshot(_) => self.feed_oneshot(id, oneshot::Event::Died(status)),
         }
@@ -77,6 +84,7 @@ impl Host {
             longrun.machine.on(now, event, longrun.reader.last(), &mut todo);
             next = self.obey(id, todo, process.map(|(pid, _)| pid));
         }
+        self.cancel_if_vain(id);
         self.mark_due(id);
         self.set_timer(id);
     }
@@ -111,11 +119,21 @@ impl Host {
         service.status_due |= todo.status;
         service.events.push(todo.events.as_bytes());
         self.service(id)?.remember(&self.journal);
-        todo.start.map(|job| self.start(id, job))
+        todo.start.and_then(|job| self.start(id, job))
+    }
+
+    /// Starts `run` or `finish` and says how it went, unless something must be asked first: that is said later.
+    pub(super) fn start(&mut self, id: Id, job: Job) -> Option<Event> {
+        if job == Job::Run
+            && let Some(answer) = self.gate(id)
+        {
+            return answer;
+        }
+        Some(self.start_now(id, job))
     }
 
     /// Starts `run` or `finish` and says how it went.
-    pub(super) fn start(&mut self, id: Id, job: Job) -> Event {
+    pub(super) fn start_now(&mut self, id: Id, job: Job) -> Event {
         self.prepare_for_orphans(id);
         let logger = self.logger_of(id);
         if job == Job::Run && self.logger_is_late(id, logger) {
@@ -152,6 +170,9 @@ impl Host {
             Ok(Launched::Running { pid, boot }) => {
                 self.by_pid.insert(pid, id);
                 self.watch_notification(id);
+                if job == Job::Run {
+                    self.note_start(id);
+                }
                 let service = self.services[index].as_mut().expect("put back just now");
                 if job == Job::Run && service.failure.take().is_some() {
                     service.status_due = true;
@@ -192,13 +213,18 @@ impl Host {
 
     /// Says why something was not started, once while the reason stays the same.
     pub(super) fn note_failure(&mut self, id: Id, job: Job, failure: Failure) {
+        if job == Job::Run && !failure.temporary {
+            self.judge_failure(id);
+        }
         let Some(service) = self.service_mut(id) else { return };
         let (run, temporary) = (job == Job::Run, failure.temporary);
         let said = temporary && service.failure.as_deref() == Some(&failure.text);
         let again = match &service.body {
-            Body::Longrun(l) if run && l.machine.status().want_up => {
-                format!(" (retrying in {} s)", l.machine.retry_pause(temporary).as_secs())
-            }
+            Body::Longrun(l) if run && l.machine.status().want_up => match l.machine.retry_pause(temporary) {
+                _ if l.machine.is_to_stop() => String::new(),
+                pause if l.machine.pause().is_none() => format!(" (retrying in {} s)", pause.as_secs()),
+                _ => " (retrying after restart-delay)".to_owned(),
+            },
             _ => String::new(),
         };
         let name = service.label().to_owned();

@@ -1,6 +1,7 @@
 //! One service in a supervisor: its machine, and the descriptors it is supervised with.
 
 use super::Goal;
+use super::asking::Aux;
 use super::fifo::Fifo;
 use crate::diag::{self, Error, Level, Result, Unable, code};
 use crate::process::{Pid, WaitStatus};
@@ -80,6 +81,8 @@ pub(super) struct Service {
     /// There is a `supervise/state` of ours.
     pub(super) has_state: bool,
     pub(super) goals: Vec<Goal>,
+    /// Of a service with files that need a memory.
+    pub(super) extra: Option<Box<Aux>>,
 }
 
 /// A process that is ours without being our child.
@@ -127,6 +130,7 @@ impl Service {
             failure: None,
             has_state: false,
             goals: Vec::new(),
+            extra: None,
         }
     }
 
@@ -213,7 +217,8 @@ impl Service {
             Body::Oneshot(o) => o.deadline(),
         };
         let adopted = self.adopted.as_ref().and_then(|a| a.dead_since);
-        [machine, adopted, self.rewrite_at, self.missing_at].into_iter().flatten().min()
+        let asked = self.extra.as_ref().and_then(|aux| aux.mind.deadline());
+        [machine, adopted, asked, self.rewrite_at, self.missing_at].into_iter().flatten().min()
     }
 
     /// Takes back what [`remember`](Self::remember) keeps beside the machine.
@@ -251,6 +256,7 @@ impl Service {
                 let notifies = l.reader.last().notification_fd.is_some();
                 match () {
                     () if status.want_up && status.is_up() && (status.ready || !notifies) => Standing::Up,
+                    () if self.extra.as_ref().is_some_and(|aux| aux.mind.skipped) => Standing::Up,
                     () if !status.want_up && status.pid.is_none() => Standing::Down,
                     () => Standing::Between,
                 }
@@ -273,6 +279,12 @@ impl Service {
                 retry: l.machine.retry_at().map(|at| Stamp { mono: at, ..now.into() }.reanchored(now).wall),
                 failure: self.failure.clone(),
                 oneshot: None,
+                cause: l.machine.last_told().word().map(str::to_owned),
+                refused: self
+                    .extra
+                    .as_ref()
+                    .and_then(|aux| Some((aux.mind.refused?.wall, aux.reason.clone().unwrap_or_default()))),
+                mode: self.extra.as_ref().and_then(|aux| aux.mode()),
             },
             Body::Oneshot(o) => State {
                 adopted: self.adoptions,

@@ -88,7 +88,10 @@ impl Host {
         let notifies = longrun.reader.last().notification_fd.is_some();
         let is_up = status.is_up() && (status.ready || !notifies);
         let is_down = status.pid.is_none() && !longrun.machine.is_gone();
+        let skipped = service.extra.as_ref().is_some_and(|aux| aux.mind.skipped);
         let verdict = |goal: &Goal| match goal.up {
+            // Whoever depends on it goes on without.
+            true if skipped && !status.want_up => Some(Outcome::Done),
             true if is_up => Some(Outcome::Done),
             true if failed_for_good => Some(Outcome::Failed),
             true if !status.want_up => Some(Outcome::Overtaken),
@@ -119,6 +122,7 @@ impl Host {
 
     /// A machine has ended.
     pub(super) fn let_go(&mut self, id: Id) {
+        self.cancel(id);
         let Some(service) = self.services[id as usize].take() else { return };
         let unread = if service.is_logger() { service.unread() } else { 0 };
         if unread > 0 {
@@ -194,6 +198,7 @@ impl Host {
                 continue;
             }
             self.leave_if_nothing_left(id);
+            self.ask_overdue(id, now);
             self.give_up_on_status(id, now);
             match self.service(id).map(|s| &s.body) {
                 Some(Body::Longrun(_)) => self.feed(id, Event::Timeout),
