@@ -144,17 +144,10 @@ fn crash(why: Error) -> ! {
     diag::say(diag::Level::Fatal, why);
     let program = CString::new(format!("{DIR}/crash")).expect("no NUL in it");
     let argv = CArray::new(vec![program.clone()]);
-    let_signals_through();
+    signal::hand_over();
     let errno = spawn::exec(std::slice::from_ref(&program), &argv, None);
     diag::say(diag::Level::Fatal, Error::unable(format_args!("execute {DIR}/crash"), errno));
     spawn::exit(if errno == Errno::NOENT { code::NOT_FOUND } else { code::NOT_EXECUTABLE })
-}
-
-/// For another program. What is pending of our own making must not end it.
-fn let_signals_through() {
-    signal::ignore(notice::SIGNAL);
-    signal::set_default(notice::SIGNAL);
-    signal::unblock_all();
 }
 
 struct Scanner {
@@ -784,7 +777,7 @@ impl Scanner {
         let program = CString::new(format!("{DIR}/finish")).expect("no NUL in it");
         let argv = CArray::new(vec![program.clone()]);
         self.watch = None;
-        let_signals_through();
+        signal::hand_over();
         if self.keeper.is_some() && !self.abandoned {
             let _ = rustix::fs::unlink(SOCKET);
             let _ = std::fs::remove_dir(ISOLATED);

@@ -40,6 +40,23 @@ impl Mask {
     }
 }
 
+/// Undoes [`block_all`] for another program that we are about to become. What came for us, or was only the other
+/// side of an EPIPE, and was not dealt with any more is forgotten: it must not end that program.
+pub fn hand_over() {
+    let mut pending = empty_set();
+    // SAFETY: the set is ours to be written.
+    unsafe { libc::sigpending(&mut pending) };
+    for number in (1..=64).filter(|n| *n != libc::SIGCHLD) {
+        // SAFETY: the set is initialised; a number that is no signal is in no set.
+        if unsafe { libc::sigismember(&pending, number) } == 1 {
+            // To ignore it takes it off the list.
+            ignore(Signal(number as u8));
+            set_default(Signal(number as u8));
+        }
+    }
+    unblock_all();
+}
+
 /// Undoes [`block_all`] for a process that goes on without our loop. Only a system call, and none that sets errno:
 /// its memory may be its parent's.
 pub fn unblock_all() {

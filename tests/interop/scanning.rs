@@ -54,12 +54,87 @@ pub fn svscan_prune(w: &World) {
 
 /// Newer versions of s6 let one bad entry keep all others from being started. 2.11 does not, nor do we.
 pub fn svscan_bad_entry(w: &World) {
-    std::os::unix::fs::symlink("nowhere", "scan/0").unwrap();
+    use std::os::unix::fs::symlink;
+    symlink("nowhere", "scan/0").unwrap();
+    symlink("1", "scan/1").unwrap();
+    fs::write("scan/2", "").unwrap();
+    mkfifo("scan/3");
+    fs::create_dir("scan/4").unwrap();
+    fs::create_dir_all("scan/5/run").unwrap();
+    w.at("scan/6").file("run", "no program\n").file("supervise", "");
+    w.at("scan/7").script("run", SLEEP).file("event", "");
+    symlink("file/in/the/way", "scan/8").unwrap();
+    // A logger that cannot be supervised, and the service before it.
+    w.at("scan/9").script("run", SLEEP).script("log/run", SLEEP).file("log/supervise", "");
     let a = w.service("a", SLEEP);
+    let z = w.service("z", SLEEP);
     let _svscan = w.svscan(&["-t", "300"]);
     a.pid();
+    z.pid();
+    // Ours waits for the logger, which would hear nothing of what is said before: it is the pipe's keeper.
+    if w.daemons == Kit::S6 {
+        w.at("scan/9").pid();
+    }
     // Rescanned without being told.
     w.service("b", SLEEP).pid();
+}
+
+/// `-d`: a newline once commands are taken, and not before; then the descriptor is closed.
+pub fn svscan_readiness(w: &World) {
+    // One that cannot be read, so that the first scan takes its time.
+    w.service("a", SLEEP);
+    mkfifo("ready");
+    let mut svscan = w.start_daemon_after("exec 7<>ready 5>ready;", "svscan", &["-d", "5", "scan"]);
+    use std::io::Read;
+    let mut told = [0u8; 2];
+    let n = fs::File::open("ready").unwrap().read(&mut told).unwrap();
+    assert_eq!(&told[..n], b"\n");
+    assert!(is_locked("scan/.s6-svscan/lock"));
+    w.ok("svscanctl", &["-a", "scan"]);
+    let open = |fd: &str| fs::read_link(format!("/proc/{}/fd/{fd}", svscan.pid())).unwrap_or_default();
+    let ready = w.base.join("ready");
+    until("it has closed the descriptor", || open("5") != ready);
+    assert!(svscan.is_running());
+    w.at("scan/a").pid();
+    w.ok("svscanctl", &["-t", "scan"]);
+    assert_eq!(svscan.end().code, 0);
+    // One that is not open is a mistake, and said before anything is begun.
+    assert_eq!(w.run_of(w.daemons, "svscan", &["-d", "60", "scan"]).code, 100);
+}
+
+/// A service is its directory, not its name: under another one it is the same.
+pub fn svscan_rename(w: &World) {
+    let a = w.service("a", SLEEP);
+    let _svscan = w.svscan(&[]);
+    let pid = a.pid();
+    fs::rename("scan/a", "scan/b").unwrap();
+    w.ok("svscanctl", &["-an", "scan"]);
+    let b = w.service("c", SLEEP);
+    w.ok("svscanctl", &["-an", "scan"]);
+    b.pid();
+    let b = w.at("scan/b");
+    assert_eq!((b.pid(), b.is_supervised()), (pid, true));
+    w.ok("svc", &["-wr", "-T", "10000", "-r", "scan/b"]);
+    assert_ne!(b.pid(), pid);
+}
+
+/// A scanner that comes after one that was told to abandon everything finds what is supervised, and leaves it so.
+pub fn svscan_again(w: &World) {
+    let a = w.service("a", SLEEP);
+    let first = w.svscan(&[]);
+    let pid = a.pid();
+    w.ok("svscanctl", &["-b", "scan"]);
+    assert_eq!(first.end().code, 0);
+    let second = w.svscan(&[]);
+    let b = w.service("b", SLEEP);
+    w.ok("svscanctl", &["-a", "scan"]);
+    b.pid();
+    assert_eq!((a.pid(), is_alive(pid)), (pid, true));
+    // The old supervisor goes with its life, and another comes in its place.
+    w.ok("svc", &["-dx", &a.path]);
+    until("it runs anew", || a.is_supervised() && a.status().is_up() && a.status().pid != pid);
+    w.ok("svscanctl", &["-t", "scan"]);
+    assert_eq!(second.end().code, 0);
 }
 
 pub fn svscan_terminate(w: &World) {
@@ -106,9 +181,21 @@ pub fn svscan_abort(w: &World) {
     w.ok("svc", &["-wD", "-T", "10000", "-d", &a.path]);
 }
 
+/// Every signal that a script may take the place of, and three that none may: these are commands.
 pub fn svscan_scripts(w: &World) {
     let a = w.service("a", SLEEP);
-    for signal in ["SIGUSR1", "SIGHUP", "SIGTERM"] {
+    let scripted = [
+        (Signal::HUP, "SIGHUP"),
+        (Signal::INT, "SIGINT"),
+        (Signal::TERM, "SIGTERM"),
+        (Signal::QUIT, "SIGQUIT"),
+        (Signal::USR1, "SIGUSR1"),
+        (Signal::USR2, "SIGUSR2"),
+        (Signal::POWER, "SIGPWR"),
+        (Signal::WINCH, "SIGWINCH"),
+    ];
+    let names = scripted.iter().map(|(_, name)| *name).chain(["SIGALRM", "SIGCHLD", "SIGABRT"]);
+    for signal in names {
         let script = r#"
             { pwd -P; echo "$0 $#"; echo "$BASE"; cut -d" " -f5 /proc/$PPID/stat /proc/$$/stat | uniq | wc -l
             while read -r name value; do [ $name = SigBlk: ] && echo $value; done </proc/$$/status
@@ -116,18 +203,47 @@ pub fn svscan_scripts(w: &World) {
         w.at("scan/.s6-svscan").script(signal, &format!("{script}{signal}"));
     }
     let mut svscan = w.svscan(&[]);
-    a.pid();
-    for (signal, name) in [(Signal::USR1, "SIGUSR1"), (Signal::HUP, "SIGHUP"), (Signal::TERM, "SIGTERM")] {
+    let pid = a.pid();
+    for (signal, name) in scripted {
         kill(svscan.pid(), signal);
         until(&format!("{name} was run"), || fs::exists(name).unwrap());
         let (base, told) = (w.base.display(), read(name));
         assert_eq!(told, format!("{base}/scan\n.s6-svscan/{name} 0\n{base}\n1\n{:016}\n", 0));
     }
-    kill(svscan.pid(), Signal::USR2);
+    let b = w.service_at("b", SLEEP);
+    std::os::unix::fs::symlink("../b", "scan/b").unwrap();
+    kill(svscan.pid(), Signal::ALARM);
+    kill(svscan.pid(), Signal::CHILD);
+    b.pid();
     w.ok("svscanctl", &["-z", "scan"]);
     assert!(svscan.is_running(), "a script takes the place of what the signal does");
-    kill(svscan.pid(), Signal::QUIT);
+    kill(svscan.pid(), Signal::ABORT);
     assert_eq!(svscan.end().code, 0);
+    assert!(is_alive(pid));
+    for name in ["SIGALRM", "SIGCHLD", "SIGABRT"] {
+        assert!(!fs::exists(name).unwrap(), "{name} is no script's");
+    }
+}
+
+/// A script for a signal is no script for the command; without one, most signals mean nothing.
+pub fn svscan_signals(w: &World) {
+    let a = w.service("a", SLEEP);
+    w.at("scan/.s6-svscan").script("SIGTERM", ":").script("finish", "exit 5");
+    let mut svscan = w.svscan(&[]);
+    let pid = a.pid();
+    for signal in [Signal::USR1, Signal::USR2, Signal::POWER, Signal::WINCH, Signal::PIPE, Signal::TERM] {
+        kill(svscan.pid(), signal);
+    }
+    w.ok("svscanctl", &["-z", "scan"]);
+    w.ok("svc", &["-wr", "-T", "10000", "-r", &a.path]);
+    assert!(svscan.is_running());
+    // A byte that is no command is one that somebody should know of.
+    fs::write("scan/.s6-svscan/control", "?").unwrap();
+    until("it has warned", || svscan.said().contains("warning"));
+    assert!(svscan.is_running());
+    assert_ne!(a.pid(), pid);
+    w.ok("svscanctl", &["-t", "scan"]);
+    assert_eq!(svscan.end().code, 5, "nothing that came for the scanner comes for its finish script");
 }
 
 /// What makes a scanner unable to go on: the kernel will not wait for more descriptors than a limit allows.

@@ -157,6 +157,18 @@ impl World {
         self.start_of(&self.daemons, program, args)
     }
 
+    /// The same, with words of shell before it: what it finds open, say.
+    pub fn start_daemon_after(&self, words: &str, program: &str, args: &[&str]) -> Running {
+        let mut command = Command::new("/bin/sh");
+        command
+            .args(["-c", &format!(r#"{words} exec "$0" "$@""#)])
+            .arg(self.daemons.path(program))
+            .args(args);
+        let like = self.command(&self.daemons, program);
+        command.envs(like.get_envs().filter_map(|(k, v)| Some((k, v?)))).stdin(Stdio::null());
+        Running::new(command, format!("{program} {args:?}"))
+    }
+
     /// Starts any program.
     pub fn start_of(&self, programs: &Programs, program: &str, args: &[&str]) -> Running {
         let mut command = self.command(programs, program);
