@@ -535,3 +535,232 @@ pub fn run_missing(w: &World) {
         assert_eq!(service.status().wait, 0, "that was no death");
     }
 }
+
+// ------------------------------------------------------------------------------------------------ more of them
+
+/// `flag-newpidns` came with s6 2.13: before, it means nothing. Pid 1 of a namespace has no default actions.
+pub fn new_pid_namespace(w: &World) {
+    if !rustix::process::geteuid().is_root() {
+        return println!("new_pid_namespace: not tried: this needs root");
+    }
+    let a = w.service("a", "echo $$ >told; exec sleep 1000");
+    a.file("flag-newpidns", "");
+    let b = w.service("b", "trap 'exit 7' TERM; echo $$ >told; while :; do sleep 0.05; done");
+    b.file("flag-newpidns", "");
+    let _svscan = w.svscan(&[]);
+    for service in [&a, &b] {
+        let pid = service.pid();
+        let own = if w.daemons == Kit::Ours { 1 } else { pid };
+        until_eq(format!("{own}\n"), || service.read("told"));
+        assert_eq!(w.ok("svstat", &["-p", &service.path]), format!("{pid}\n"));
+    }
+    w.ok("svc", &["-d", &a.path]);
+    w.ok("svc", &["-wD", "-T", "10000", "-d", &b.path]);
+    assert_eq!(b.status().wait, 7 << 8);
+    if w.daemons == Kit::Ours {
+        assert!(a.status().is_up(), "it has no handler");
+        w.ok("svc", &["-k", &a.path]);
+    }
+    w.ok("svwait", &["-D", "-t", "10000", &a.path]);
+}
+
+/// What belongs together is one write: `dD` where there is no finish script (since s6 2.12), `OD`. A listener with
+/// room for one byte tells: it gets all of a write or nothing.
+pub fn merged_events(w: &World) {
+    let a = w.service("a", "read x <gate; exit 1");
+    let b = w.service("b", "read x <gate; exit 1");
+    b.script("finish", "read x <gate; exit 125");
+    let services = [(a, if w.daemons == Kit::S6 { 1 } else { 0 }), (b, 1)];
+    for (service, _) in &services {
+        service.file("down", "");
+        mkfifo(&format!("{}/gate", service.path));
+    }
+    let _svscan = w.svscan(&[]);
+    use rustix::fs::{Mode, OFlags, open};
+    for (service, heard) in services {
+        w.ok("svc", &["-wu", "-T", "10000", "-o", &service.path]);
+        let narrow = format!("{}/event/ftrig1:@400000006553f1000000000a:AbCdEf", service.path);
+        mkfifo(&narrow);
+        let narrow = open(&*narrow, OFlags::RDWR | OFlags::NONBLOCK, Mode::empty()).unwrap();
+        rustix::pipe::fcntl_setpipe_size(&narrow, 4096).unwrap();
+        assert_eq!(rustix::io::write(&narrow, &[b'.'; 4095]).unwrap(), 4095);
+        let events = service.listen();
+        service.file("gate", "\n");
+        if service.has("finish") {
+            events.expect("d");
+            service.file("gate", "\n");
+        }
+        events.expect(if service.has("finish") { "dOD" } else { "dD" });
+        let mut bytes = vec![0; 8192];
+        let n = rustix::io::read(&narrow, &mut bytes).unwrap();
+        assert_eq!(n, 4095 + heard, "{}", service.path);
+        assert!(bytes[4095..n].iter().all(|byte| *byte == b'd'));
+    }
+}
+
+/// Several bytes in one read are so many events, in order, and none hides another. (s6's svwait does not see that it
+/// was down meanwhile.)
+pub fn events_in_one_read(w: &World) {
+    let a = w.service("a", SLEEP);
+    let _svscan = w.svscan(&[]);
+    a.pid();
+    // What a supervisor says, from another mouth: nothing has happened.
+    let told = [("-D", "dD", 0), ("-d", "sdDu", 0), ("-U", "OD", 1), ("-r", "dDu", 0), ("-R", "dDuU", 0)];
+    let all = if w.clients == Kit::S6 { 3 } else { told.len() };
+    for (goal, events, code) in told[..all].iter().copied() {
+        let waiting = w.start("svwait", &[goal, "-t", "10000", &a.path]);
+        until_eq(1, || a.listeners());
+        w.ok("ftrig-notify", &[&format!("{}/event", a.path), events]);
+        assert_eq!(waiting.end().code, code, "{goal} {events}");
+        until_eq(0, || a.listeners());
+    }
+}
+
+/// Who hears an event and looks finds the status as told, or a later one.
+pub fn status_before_event(w: &World) {
+    let a = w.service("a", "read x <gate; echo >&3; exec sleep 1000");
+    a.script("finish", "read x <gate").file("notification-fd", "3").file("down", "");
+    mkfifo("scan/a/gate");
+    let events = a.listen();
+    let _svscan = w.svscan(&[]);
+    events.expect("s");
+    let mut heard = "s".to_owned();
+    let mut then = |event: &str| {
+        heard += event;
+        events.expect(&heard);
+        a.status()
+    };
+    for round in 0..20 {
+        w.ok("svc", &["-u", &a.path]);
+        let up = then("u");
+        assert_eq!((up.is_up(), up.flags & 8), (true, 0), "{round}");
+        a.file("gate", "\n");
+        assert_eq!(then("U").flags & 8, 8, "{round}");
+        w.ok("svc", &["-d", &a.path]);
+        let finishing = then("d");
+        assert_eq!((finishing.is_up(), finishing.flags & (2 | 8), finishing.wait), (false, 2, 15), "{round}");
+        a.file("gate", "\n");
+        let down = then("D");
+        assert_eq!((down.pid, down.flags & (2 | 8)), (0, 8), "{round}");
+    }
+}
+
+/// What a number in a file may look like. What is none is said, and means that there is no file.
+pub fn numbers_in_files(w: &World) {
+    let texts = ["3", "3\n", "3\nrubbish", "00000000003", "3x", "3 ", " 3", "+3", "", "\n", "4294967299"];
+    for (n, text) in texts.iter().enumerate() {
+        // Some shells tell of what they cannot do and end.
+        let service = w.service(&format!("s{n}"), "(echo >&3) 2>/dev/null; touch tried; exec sleep 1000");
+        service.file("notification-fd", text);
+    }
+    let svscan = w.svscan(&[]);
+    for (n, text) in texts.iter().enumerate() {
+        let service = w.at(&format!("scan/s{n}"));
+        until("it has tried", || service.has("tried"));
+        service.pid();
+        if n < 4 {
+            // The first eleven bytes count.
+            until_eq(8, || service.status().flags & 8);
+        } else {
+            assert_eq!(service.status().flags & 8, 0, "{text:?}");
+            let said = format!("supervise s{n}: warning: invalid notification-fd");
+            until(&said, || svscan.said().contains(&said));
+        }
+    }
+}
+
+/// A descriptor for readiness may be any number; the others are what they are.
+pub fn notification_fd_numbers(w: &World) {
+    for fd in [1, 2, 3, 9, 200] {
+        let service =
+            w.service(&format!("s{fd}"), &format!("ls -l /proc/self/fd >fds; exec {} {fd}", "./say"));
+        service.file("notification-fd", &fd.to_string());
+        service.script("say", "exec python3 -c 'import os, sys, time; os.write(int(sys.argv[1]), b\"\\n\"); time.sleep(1000)' $1");
+    }
+    let _svscan = w.svscan(&[]);
+    for fd in [1, 2, 3, 9, 200] {
+        let service = w.at(&format!("scan/s{fd}"));
+        w.ok("svwait", &["-U", "-t", "30000", &service.path]);
+        for other in (0..3).filter(|other| *other != fd) {
+            let link = fs::read_link(format!("/proc/{}/fd/{other}", service.pid())).unwrap();
+            assert!(!link.to_string_lossy().starts_with("pipe:"), "{fd}: {other} is {link:?}");
+        }
+    }
+}
+
+/// Of what finish exits with only 125 means something.
+pub fn finish_codes(w: &World) {
+    for code in [0, 1, 100, 111, 126, 127] {
+        let service = w.service(&format!("s{code}"), "echo >>lives; exit 1");
+        service.script("finish", &format!("exit {code}"));
+    }
+    let _svscan = w.svscan(&[]);
+    for code in [0, 1, 100, 111, 126, 127] {
+        let service = w.at(&format!("scan/s{code}"));
+        until(&format!("{code} means nothing"), || service.read("lives").lines().count() >= 2);
+        assert!(service.status().wanted());
+    }
+}
+
+/// `r` sends the down-signal and that is all: no time limit, no SIGCONT.
+pub fn restart_is_only_a_signal(w: &World) {
+    let a = w.service("a", "trap 'echo >>told' TERM; touch trapped; while :; do sleep 0.05; done");
+    a.file("timeout-kill", "200");
+    let _svscan = w.svscan(&[]);
+    until("a has set its trap", || a.has("trapped"));
+    let pid = a.pid();
+    w.ok("svc", &["-r", &a.path]);
+    until("a was told", || a.has("told"));
+    assert_eq!(w.code("svwait", &["-d", "-t", "700", &a.path]), 99);
+    w.ok("svc", &["-p", &a.path]);
+    until_eq(Some("T".to_owned()), || stat(pid, 3));
+    w.ok("svc", &["-r", &a.path]);
+    assert_eq!(w.code("svwait", &["-d", "-t", "300", &a.path]), 99);
+    assert_eq!(stat(pid, 3).as_deref(), Some("T"));
+    w.ok("svc", &["-wD", "-T", "10000", "-d", &a.path]);
+    assert_eq!(a.status().wait, 9);
+}
+
+/// A read-only service directory, as both the supervisor and the clients see it: `event` and `supervise` are links
+/// to places that are not there yet.
+pub fn read_only(w: &World) {
+    if !rustix::process::geteuid().is_root() {
+        return println!("read_only: not tried: this needs root");
+    }
+    let a = w.service_at("a", "echo >&3; exec sleep 1000");
+    a.file("notification-fd", "3").file("max-death-tally", "5").script("finish", ":");
+    fs::create_dir("state").unwrap();
+    for name in ["event", "supervise"] {
+        std::os::unix::fs::symlink(w.base.join("state").join(name), format!("a/{name}")).unwrap();
+    }
+    let script = format!(
+        "mount --bind a a && mount -o remount,ro,bind a && mount -t tmpfs tmpfs state && cd {} && ! touch a/x 2>&3 &&",
+        w.base.display()
+    );
+    let inside = ["-m", "--propagation", "private", "sh", "-c"];
+    let supervise = |words: &str| {
+        let script = format!("exec 3>/dev/null; {script} {words} exec {} a 3>&-", w.daemon("supervise"));
+        let mut command = std::process::Command::new("unshare");
+        command.args(inside).arg(script);
+        crate::support::Running::new(command, "supervise a".into())
+    };
+    let supervisor = supervise("");
+    // In there too, and it has the same working directory.
+    let ask = |program: &str, args: &[&str]| {
+        let mut command = std::process::Command::new("nsenter");
+        command.args(["-m", "-t", &supervisor.pid().to_string(), &format!("--wd={}", w.base.display())]);
+        command.arg(w.client(program)).args(args);
+        let ran = crate::support::Running::new(command, program.into()).end();
+        (ran.code, ran.out)
+    };
+    until("it is supervised", || ask("svok", &["a"]).0 == 0);
+    assert_eq!(ask("svwait", &["-U", "-t", "10000", "a"]).0, 0);
+    assert_eq!(ask("svc", &["-wR", "-T", "10000", "-k", "a"]).0, 0);
+    assert_eq!(ask("svdt", &["a"]).1.lines().count(), 1);
+    assert_eq!(ask("svc", &["-wD", "-T", "10000", "-D", "a"]).0, 0, "it counts for now");
+    assert!(!a.has("down") && !a.has("state"));
+    assert_eq!(ask("svstat", &["-o", "up,wantedup,normallyup", "a"]).1, "false false true\n");
+    assert_eq!(ask("svc", &["-x", "a"]).0, 0);
+    assert_eq!(supervisor.end().code, 0);
+    assert!(fs::read_dir("state").unwrap().next().is_none(), "all was on the other file system");
+}

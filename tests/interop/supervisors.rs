@@ -80,3 +80,19 @@ pub fn lock(w: &World) {
         assert_eq!(w.run_of(kit, "svscan", &["scan"]).code, 100, "{kit:?}");
     }
 }
+
+/// The lock goes with the supervisor, although what it started lives on.
+pub fn lock_of_the_dead(w: &World) {
+    let a = w.service_at("a", SLEEP);
+    let supervisor = w.supervise(&a);
+    let pid = a.pid();
+    kill(supervisor.pid(), Signal::KILL);
+    supervisor.end();
+    assert!(!a.is_supervised() && is_alive(pid));
+    for fd in fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten() {
+        let to = fs::read_link(fd.path()).unwrap_or_default();
+        assert!(!to.to_string_lossy().contains("supervise"), "{to:?} is open in the service");
+    }
+    assert_eq!(w.code("svok", &["a"]), 1);
+    kill(pid, Signal::KILL);
+}

@@ -128,6 +128,11 @@ impl World {
         self.clients.path(program).display().to_string()
     }
 
+    /// A path to a program that supervises, for scripts.
+    pub fn daemon(&self, program: &str) -> String {
+        self.daemons.path(program).display().to_string()
+    }
+
     /// Runs a client program to its end.
     pub fn run(&self, program: &str, args: &[&str]) -> Ran {
         self.start(program, args).end()
