@@ -8,6 +8,7 @@
 // Each test program uses a part of this.
 #![allow(dead_code)]
 
+pub mod clock;
 pub mod interop;
 pub mod killer;
 pub mod runner;
@@ -206,10 +207,20 @@ impl World {
         let _ = fs::remove_file("svscan-ready");
         let running = Running::new(command, format!("svscan {options:?}"));
         until("svscan is ready", || read("svscan-ready") == "\n");
+        self.wait_supervised();
+        running
+    }
+
+    /// Waits until all services that were made are supervised.
+    pub fn wait_supervised(&self) {
         for path in self.services.borrow().iter() {
             self.at(path).wait_supervised();
         }
-        running
+    }
+
+    /// The programs under test.
+    pub fn programs(&self) -> &Programs {
+        &self.daemons
     }
 }
 
