@@ -215,9 +215,10 @@ impl World {
     pub fn find_supervisors(&mut self) {
         let processes = self.processes();
         let find = |name: &str| {
-            // A child that has not executed yet looks like its parent, but leads a session.
+            // A child that has not executed yet looks like its parent.
             let called = |p: &&Process| {
                 !p.leads
+                    && !is_on_its_way(p.pid)
                     && p.state != b'Z'
                     && p.words.first().is_some_and(|w| w.rsplit('/').next() == Some(name))
             };
@@ -493,6 +494,14 @@ pub fn make_scripts(dir: &Path) -> std::io::Result<()> {
         fs::set_permissions(dir.join(name), fs::Permissions::from_mode(0o755))?;
     }
     Ok(())
+}
+
+/// Whether a process was made a moment ago and has not executed anything yet. (A supervisor that was forked and
+/// stays what it is, is older.)
+fn is_on_its_way(pid: i32) -> bool {
+    let stat = perennial::process::Pid::from_raw(pid).and_then(perennial::sys::process::stat);
+    let age = |start: u64| Duration::from_nanos(perennial::sys::clock::boot().saturating_sub(start));
+    stat.is_none_or(|stat| stat.unexecuted && age(stat.start) < Duration::from_millis(500))
 }
 
 /// Looks at a process.
