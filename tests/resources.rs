@@ -58,6 +58,7 @@ const SCENARIOS: &[Entry] = &[
     ("full_disk", full_disk),
     ("no_processes", no_processes),
     ("no_descriptors_to_tell", no_descriptors_to_tell),
+    ("many_services_with_few_descriptors", many_services_with_few_descriptors),
     ("directory_deleted_under_a_stubborn_service", directory_deleted_under_a_stubborn_service),
 ];
 
@@ -192,6 +193,36 @@ fn no_descriptors_to_tell(w: &World) {
     }
     until("it is over", || svscan.said().contains(&format!("over: {FAULT}")));
     assert_eq!(times_said(&svscan, FAULT), 2, "once, and that it is over:\n{}", svscan.said());
+}
+
+/// More services than there would be descriptors for if each had three: all are supervised, told, taken over and
+/// ended.
+fn many_services_with_few_descriptors(w: &World) {
+    const COUNT: usize = 400;
+    let services = many(w, COUNT);
+    let svscan = w.svscan_after("ulimit -n 1100;", &[]);
+    let pids: Vec<i32> = services.iter().map(Service::pid).collect();
+    let supervise = parent(pids[0]);
+    let last = services.last().unwrap();
+    assert!(fs::read_dir(format!("/proc/{supervise}/fd")).unwrap().count() < 3 * COUNT);
+    assert!(services.iter().all(Service::is_supervised));
+    kill(pids[COUNT - 1], Signal::KILL);
+    until("it runs again", || last.status().is_up() && last.status().pid != pids[COUNT - 1]);
+    kill(supervise, Signal::KILL);
+    until("all are taken over", || services.iter().all(|s| s.state().adopted == 1 && s.is_supervised()));
+    let same = |(service, pid): (&Service, &i32)| service.pid() == *pid;
+    assert!(services.iter().zip(&pids).take(COUNT - 1).all(same));
+    // One that is renamed is itself still, and one that leaves is not supervised any more.
+    fs::rename("scan/s399", "scan/renamed").unwrap();
+    w.ok("svc", &["-wD", "-T", "30000", "-d", "scan/renamed"]);
+    w.ok("svc", &["-x", "scan/renamed"]);
+    fs::rename("scan/renamed", "away").unwrap();
+    until("it is not supervised any more", || !w.at("away").is_supervised());
+    w.ok("svc", &["-wD", "-T", "30000", "-d", "scan/s398", "scan/s0"]);
+    w.ok("svscanctl", &["-t", "scan"]);
+    assert_eq!(svscan.end().code, 0);
+    assert!(pids.iter().all(|pid| !is_alive(*pid)));
+    assert!(services[..COUNT - 1].iter().all(|service| !service.is_supervised()));
 }
 
 /// A service whose directory is deleted keeps its `timeout-kill`, of which nobody can read any more.

@@ -34,7 +34,8 @@ pub fn read(root: &Root, sources: &[String]) -> (Definitions, Graph, Findings) {
         let path = format!("{}/etc/s6-overlay/s6-rc.d", root.prefix());
         findings.warn(&path, None, "there is no such directory: nothing is defined");
     }
-    let definitions = source::read_below(root, &sources, overlay::built_in(root.prefix()), roots, &mut findings);
+    let definitions =
+        source::read_below(root, &sources, overlay::built_in(root.prefix()), roots, &mut findings);
     let graph = Graph::build(&definitions, &mut findings);
     (definitions, graph, findings)
 }

@@ -67,6 +67,26 @@ pub fn send(socket: impl AsFd, message: &[u8], fds: &[BorrowedFd<'_>]) -> Result
     rustix::net::sendmsg(socket, &[IoSlice::new(message)], &mut control, flags).map(drop)
 }
 
+/// The most descriptors that [`send_many`] sends.
+pub const MANY_FDS: usize = 64;
+
+/// Sends a message that is there for its descriptors only.
+pub fn send_many(socket: impl AsFd, fds: &[BorrowedFd<'_>]) -> Result<(), Errno> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MANY_FDS))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !control.push(SendAncillaryMessage::ScmRights(fds)) {
+        return Err(Errno::INVAL);
+    }
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    rustix::net::sendmsg(socket, &[IoSlice::new(b"+")], &mut control, flags).map(drop)
+}
+
+/// Copies of the descriptors in one such message, which stays where it is: as many as there were numbers for.
+pub fn peek_many(socket: impl AsFd) -> Result<Vec<OwnedFd>, Errno> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MANY_FDS))];
+    receive_with(socket, &mut [0; 1], &mut space, RecvFlags::PEEK).map(|received| received.fds)
+}
+
 /// What one [`receive`] brought.
 pub struct Received {
     /// Bytes of the message; 0 when the other end is gone.
@@ -78,8 +98,17 @@ pub struct Received {
 /// Receives one message into `buf`. `Err(AGAIN)` when there is none.
 pub fn receive(socket: impl AsFd, buf: &mut [u8]) -> Result<Received, Errno> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
+    receive_with(socket, buf, &mut space, RecvFlags::empty())
+}
+
+fn receive_with(
+    socket: impl AsFd,
+    buf: &mut [u8],
+    space: &mut [MaybeUninit<u8>],
+    how: RecvFlags,
+) -> Result<Received, Errno> {
+    let mut control = RecvAncillaryBuffer::new(space);
+    let flags = how | RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
     let got = rustix::net::recvmsg(socket, &mut [IoSliceMut::new(buf)], &mut control, flags)?;
     let mut fds = Vec::new();
     for message in control.drain() {

@@ -16,7 +16,7 @@
 //! 4. Who is gone and not told of ended in a way that nobody can tell.
 
 use super::fifo::Fifo;
-use super::service::{self, Adopted, Body, Longrun, Service, Supervise};
+use super::service::{self, Adopted, Body, Lock, Longrun, Service, Supervise};
 use super::{Host, Id, UNKNOWN_END, launch};
 use crate::diag::{self, Error, Result, Unable, code};
 use crate::ordered::map;
@@ -46,8 +46,11 @@ enum Fate {
 /// of which nothing but `supervise/status` is left.
 const STAMP_TOLERANCE: Duration = Duration::from_secs(2);
 
-/// So long may a lock outlive who held it, while a child is on its way to exec: in milliseconds.
-const LINGERING_MS: u32 = 50;
+/// So long may a lock outlive who held it.
+const LOCK_LINGERS: Duration = Duration::from_millis(50);
+
+/// So long after our beginning may all of them do so.
+const LOCKS_LINGER: Duration = Duration::from_secs(3);
 
 /// So long may a child be on its way to exec, with nobody above it who waits: the file system may be slow.
 const EXECUTION: Duration = Duration::from_millis(200);
@@ -136,11 +139,12 @@ impl Host {
         service.status_due = true;
         let id = self.insert(service);
         self.mark_due(id);
-        if !self.equip(id) {
-            return None;
+        let ours = self.equip(id);
+        if ours {
+            self.adopt_aux(id);
         }
-        self.adopt_aux(id);
-        Some(id)
+        self.put_away(id);
+        ours.then_some(id)
     }
 
     /// Goes on where the life of a service was left: with a start that was under way, with its process.
@@ -254,13 +258,11 @@ impl Host {
     }
 
     /// The same where a predecessor was at work: a child that it was making when it was killed has its locks
-    /// until it executes.
+    /// until it executes, and those that it had put away the kernel releases in its own time.
     pub(super) fn open_supervise_again(&mut self, dir: &OwnedFd) -> Result<Supervise> {
         let mut result = self.open_supervise(dir);
-        for _ in 0..LINGERING_MS {
-            if result.as_ref().map_or_else(Error::code, |_| code::OK) != code::USAGE {
-                break;
-            }
+        let give_up = self.began.after(LOCKS_LINGER).max(clock::mono().after(LOCK_LINGERS));
+        while result.as_ref().is_err_and(|e| e.code() == code::USAGE) && clock::mono() < give_up {
             std::thread::sleep(Duration::from_millis(1));
             result = self.open_supervise(dir);
         }
@@ -292,7 +294,7 @@ impl Host {
         let running = running.filter(|(machine, _)| is_free(machine));
         let slot = self.journal.take(identity, name).unable("extend the journal")?;
         let machine = running.as_ref().map_or_else(Machine::new, |(machine, _)| *machine);
-        let longrun = Longrun::new(machine, Some(lock), Some(control));
+        let longrun = Longrun::new(machine, Some(Lock::Held(lock)), Some(control));
         let mut service = Service::new(name, Some(dir), identity, slot, Body::Longrun(longrun), now.mono);
         if let Err(e) = self.ready_to_begin(&mut service) {
             self.journal.release(slot);
@@ -306,6 +308,7 @@ impl Host {
                 self.mark_due(id);
             }
         }
+        self.put_away(id);
         Ok(id)
     }
 
@@ -386,7 +389,7 @@ fn has_supervisor(parent: i32) -> bool {
 }
 
 impl Longrun {
-    pub(super) fn new(machine: Machine, lock: Option<OwnedFd>, control: Option<Fifo>) -> Longrun {
+    pub(super) fn new(machine: Machine, lock: Option<Lock>, control: Option<Fifo>) -> Longrun {
         Longrun {
             machine,
             reader: Reader::default(),

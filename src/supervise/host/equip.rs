@@ -10,7 +10,7 @@
 //! ([`crate::servicedir::definition::LAST_GRACE`]).
 
 use super::faults::Step;
-use super::service::{self, Service};
+use super::service::{self, Lock, Service};
 use super::{Host, Id, Token, launch};
 use crate::diag::{self, Error, Result, Unable, code};
 use crate::process::Pid;
@@ -66,6 +66,7 @@ impl Host {
     fn try_equip(&mut self, id: Id) -> Result<()> {
         let single = self.single;
         let Some(service) = self.services[id as usize].as_deref_mut() else { return Ok(()) };
+        service.dir_away = false;
         if service.dir.is_none() {
             let path = if single { "." } else { &*service.name };
             let process = service.process().map(|(pid, _)| pid);
@@ -104,7 +105,7 @@ impl Host {
             let data = Token::Control(id, life).pack();
             let _ = epoll::add(&self.epoll, &supervise.control, data, epoll::EventFlags::IN);
             if let Some(longrun) = self.service_mut(id).and_then(Service::longrun) {
-                (longrun.lock, longrun.control) = (Some(supervise.lock), Some(supervise.control));
+                (longrun.lock, longrun.control) = (Some(Lock::Held(supervise.lock)), Some(supervise.control));
             }
         }
         let Some(service) = self.service_mut(id) else { return Ok(()) };
@@ -136,6 +137,7 @@ impl Host {
     pub(super) fn leave_if_nothing_left(&mut self, id: Id) {
         if let Some(service) = self.service(id)
             && service.dir.is_none()
+            && !service.dir_away
             && service.missing_at.is_none()
             && service.process().is_none()
         {
@@ -164,7 +166,7 @@ fn find(
     }
 }
 
-fn is(dir: &OwnedFd, identity: Identity) -> bool {
+pub(super) fn is(dir: &OwnedFd, identity: Identity) -> bool {
     Identity::of(dir) == Ok(identity) && !service::is_deleted(dir)
 }
 

@@ -7,6 +7,7 @@
 //! name and no longer.
 
 use super::service::{self, Service, Supervise, Written};
+use super::thrift::Attic;
 use super::{Host, Id};
 use crate::scan::Identity;
 use crate::servicedir;
@@ -41,6 +42,8 @@ pub(super) struct Errand {
     prepared: Option<Prepared>,
     /// To be written down.
     due: Option<(Id, Box<Service>)>,
+    /// Ours, for as long as the errand takes.
+    attic: Attic,
     written: Option<Written>,
 }
 
@@ -66,22 +69,26 @@ impl Host {
     pub(super) fn take_errand(&mut self, started: Id, logger: Option<Id>) -> Option<Errand> {
         let name = self.upcoming.next.take()?;
         let first = self.due.front().copied().filter(|id| *id != started && Some(*id) != logger);
+        first.into_iter().for_each(|id| self.wake(id));
         let due = first.and_then(|id| Some((id, self.services[id as usize].take()?)));
         if due.is_some() {
             self.due.pop_front();
         }
-        Some(Errand { name, prepared: None, due, written: None })
+        let attic = std::mem::take(&mut self.attic);
+        Some(Errand { name, prepared: None, due, attic, written: None })
     }
 
     /// Does it. A child of ours is on its way: see [`start_while`](crate::sys::spawn::Spawn::start_while).
     pub(super) fn run_errand(&self, errand: &mut Errand) {
         errand.prepared = self.prepare(&errand.name);
-        errand.written = errand.due.as_mut().map(|(_, service)| service.write_down_all(&self.journal));
+        let (journal, attic) = (&self.journal, &mut errand.attic);
+        errand.written = errand.due.as_mut().map(|(_, service)| service.write_down_all(journal, attic));
     }
 
     /// Remembers what was prepared, and sees to what follows from what was written.
     pub(super) fn end_errand(&mut self, errand: Errand) {
         self.upcoming.prepared = errand.prepared;
+        self.attic = errand.attic;
         let Some((id, service)) = errand.due else { return };
         self.services[id as usize] = Some(service);
         match errand.written {

@@ -31,6 +31,7 @@ mod requests;
 mod roster;
 mod service;
 mod settle;
+mod thrift;
 mod tree;
 mod upgrade;
 
@@ -38,6 +39,7 @@ use self::ahead::Ahead;
 use self::faults::Faults;
 use self::fifo::Untold;
 use self::service::{Body, Service};
+use self::thrift::{Attic, Awake};
 use self::tree::Hunt;
 use super::descent::Member;
 use super::journal::{INPUT_BYTES, Journal, Source};
@@ -235,6 +237,8 @@ struct Host {
     deferred: BTreeMap<String, Deferred>,
     /// Where directories are now that are not where they were; looked for when first needed.
     kept_directories: Option<BTreeMap<Identity, PathBuf>>,
+    attic: Attic,
+    awake: Awake,
     /// Descents of services with `kill-mode` `tree` that are being ended.
     hunts: BTreeMap<Id, Hunt>,
     /// Children of whoever became us: they are no service's.
@@ -246,6 +250,7 @@ struct Host {
     finishing: Option<Finish>,
     /// What dies is started again.
     restarts: bool,
+    began: Mono,
     /// The program on disk is to take our place when this turn is over.
     upgrading: bool,
 }
@@ -320,6 +325,8 @@ impl Host {
             due: VecDeque::new(),
             deferred: BTreeMap::new(),
             kept_directories: None,
+            attic: Attic::default(),
+            awake: Awake::new(),
             hunts: BTreeMap::new(),
             inherited: if single { tree::children() } else { Vec::new() },
             single,
@@ -327,6 +334,7 @@ impl Host {
             busy: false,
             finishing: None,
             restarts,
+            began: clock::mono(),
             upgrading: false,
         };
         match mode {

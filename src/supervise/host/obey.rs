@@ -64,6 +64,7 @@ impl Host {
     /// Tells a longrun's machine what happened and does at once what cannot wait. The files of the service
     /// count as they are now.
     pub(super) fn feed(&mut self, id: Id, event: Event) {
+        self.wake(id);
         if let Some(service) = self.service_mut(id) {
             service.read_definition();
         }
@@ -72,6 +73,7 @@ impl Host {
 
     /// The same, with the service's files as they were read last.
     pub(super) fn feed_as_read(&mut self, id: Id, event: Event) {
+        self.wake(id);
         let mut next = Some(event);
         while let Some(event) = next.take() {
             let now = clock::now();
@@ -247,7 +249,15 @@ impl Host {
         if service.dead.is_some() || service.adopted.as_ref().is_some_and(Adopted::is_gone) {
             return;
         }
-        let sent = match (to, service.adopted.as_ref().and_then(|a| a.pidfd.as_ref())) {
+        let adopted = service.adopted.as_ref();
+        // One that is not held is looked for: its number may be another's.
+        let found = match adopted.filter(|a| a.pidfd.is_none()).map(|_| service.find_process()) {
+            Some(Ok(None)) => return,
+            // The kernel has no such descriptors, or none for us: the number must do.
+            Some(Err(_)) | None => None,
+            Some(Ok(found)) => found,
+        };
+        let sent = match (to, adopted.and_then(|a| a.pidfd.as_ref()).or(found.as_ref())) {
             (To::Process, Some(pidfd)) => signal::send_pidfd(pidfd, signal),
             (To::Process, None) => signal::send(Target::Process(pid), signal),
             // The group is the process's own for as long as the process is there.
@@ -345,6 +355,7 @@ impl Host {
 
     /// Tells a oneshot's machine what happened and does what it wants done.
     pub(super) fn feed_oneshot(&mut self, id: Id, event: oneshot::Event) {
+        self.wake(id);
         let mut next = Some(event);
         while let Some(event) = next.take() {
             let now = clock::now();

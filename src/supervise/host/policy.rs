@@ -73,9 +73,9 @@ impl Host {
 
 fn ask_init(service: &Service, status: WaitStatus) -> diag::Result<()> {
     let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let unable =
-        |e| Error::unable(format_args!("stop the container (talk to init at {})", place::CONTROL), e);
-    let control = open(place::CONTROL, flags, Mode::empty()).map_err(unable)?;
+    let path = place::control();
+    let unable = |e| Error::unable(format_args!("stop the container (talk to init at {path})"), e);
+    let control = open(&*path, flags, Mode::empty()).map_err(unable)?;
     place::set_exit_code(status.shell_code())?;
     let request = format!("sservice {} ended: {status}\n", service.label());
     rustix::io::write(&control, request.as_bytes()).map_err(unable)?;

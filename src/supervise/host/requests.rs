@@ -262,6 +262,7 @@ impl Host {
             deferred.at = Mono::default();
         }
         for id in self.ids() {
+            self.wake(id);
             let Some(service) = self.service(id) else { continue };
             let (Some(dir), Body::Longrun(longrun)) = (&service.dir, &service.body) else { continue };
             let Some(control) = &longrun.control else { continue };

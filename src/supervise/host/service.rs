@@ -3,6 +3,7 @@
 use super::Goal;
 use super::asking::Aux;
 use super::fifo::Fifo;
+use super::thrift::{Attic, Ticket};
 use crate::diag::{self, Error, Level, Result, Unable, code};
 use crate::process::{Pid, WaitStatus};
 use crate::scan::{CATCH_ALL, Identity};
@@ -14,7 +15,7 @@ use crate::supervise::journal::{Journal, Kind, Memory, SlotId};
 use crate::supervise::machine::{Events, Machine};
 use crate::supervise::oneshot::{self, Oneshot};
 use crate::supervise::wire::Standing;
-use crate::sys::{Errno, clock, lock, process};
+use crate::sys::{Errno, clock, lock, process, wait};
 use crate::time::{Mono, Now, Stamp};
 use rustix::fs::{AtFlags, Mode, OFlags, openat, unlinkat};
 use std::os::fd::OwnedFd;
@@ -33,7 +34,7 @@ pub(super) struct Longrun {
     /// `supervise/control`. None: its directory is gone.
     pub(super) control: Option<Fifo>,
     /// Held until we have left it: clients test it.
-    pub(super) lock: Option<OwnedFd>,
+    pub(super) lock: Option<Lock>,
     /// The readiness FIFO, while run is up and not ready.
     pub(super) notify: Option<Fifo>,
     /// A logger's input, which is its service's output. Open for reading only once the service is gone: so the
@@ -45,13 +46,22 @@ pub(super) struct Longrun {
     pub(super) closing: bool,
 }
 
+/// `supervise/lock`, taken.
+pub(super) enum Lock {
+    Held(#[allow(dead_code)] OwnedFd),
+    /// Without a descriptor.
+    Away(Ticket),
+}
+
 /// A service.
 pub(super) struct Service {
     pub(super) name: Box<str>,
     pub(super) identity: Identity,
     pub(super) slot: SlotId,
-    /// None: it was deleted under us.
+    /// None: it was deleted under us, or is away.
     pub(super) dir: Option<OwnedFd>,
+    /// The directory is closed until something is to be done: see [`Host::wake`](super::Host::wake).
+    pub(super) dir_away: bool,
     pub(super) body: Body,
     /// It is in the scan directory.
     pub(super) listed: bool,
@@ -113,6 +123,7 @@ impl Service {
             identity,
             slot,
             dir,
+            dir_away: false,
             body,
             listed: true,
             adopted: None,
@@ -198,6 +209,20 @@ impl Service {
         }
         let is_same = |(pid, boot)| process::stat(pid).is_some_and(|s| process::same_birth(boot, s.start));
         self.adopted.is_none() || self.process().is_none_or(is_same)
+    }
+
+    /// A descriptor of its process. `Ok(None)`: that is not there any more.
+    pub(super) fn find_process(&self) -> std::result::Result<Option<OwnedFd>, Errno> {
+        let Some((pid, boot)) = self.process() else { return Ok(None) };
+        match wait::pidfd_open(pid) {
+            Ok(pidfd) => {
+                let same = process::try_stat(pid)?.is_some_and(|stat| process::same_birth(boot, stat.start));
+                // No /proc: the number must do.
+                Ok((same || process::stat(Pid::own()).is_none()).then_some(pidfd))
+            }
+            Err(Errno::SRCH) => Ok(None),
+            Err(e) => Err(e),
+        }
     }
 
     pub(super) fn is_gone(&self) -> bool {
@@ -296,15 +321,20 @@ impl Service {
     }
 
     /// Writes down what is due, at its turn.
-    pub(super) fn write_down_all(&mut self, journal: &Journal) -> Written {
+    pub(super) fn write_down_all(&mut self, journal: &Journal, attic: &mut Attic) -> Written {
         self.due = false;
         let failed_for_good = self.events.as_bytes().contains(&b'O');
-        Written { failed_for_good, refused: self.write_down(clock::now(), journal) }
+        Written { failed_for_good, refused: self.write_down(clock::now(), journal, attic) }
     }
 
     /// Writes down what is due, in the order clients rely on: tally, status, state, and events after them.
     /// What the disk does not take is kept and tried again: what that is, and why.
-    fn write_down(&mut self, now: Now, journal: &Journal) -> Option<(&'static str, Errno)> {
+    fn write_down(
+        &mut self,
+        now: Now,
+        journal: &Journal,
+        attic: &mut Attic,
+    ) -> Option<(&'static str, Errno)> {
         let Some(dir) = &self.dir else { return self.write_nowhere(journal) };
         let mut refused = None;
         if let (Some(death), Body::Longrun(l)) = (self.death, &self.body) {
@@ -331,7 +361,7 @@ impl Service {
             && l.machine.is_gone()
         {
             // Before the event: who hears that we leave may come in our place at once.
-            l.lock = None;
+            attic.unlock(l);
         }
         if !self.events.is_empty() {
             match servicedir::event::notify(dir, self.events.as_bytes()) {

@@ -36,6 +36,9 @@ impl Host {
             }
             due.into_iter().for_each(|id| self.write_down(id));
         }
+        while let Some(id) = self.awake.pop_front() {
+            self.put_away(id);
+        }
         self.release();
     }
 
@@ -44,8 +47,9 @@ impl Host {
         if self.finishing.is_some() {
             self.reap();
         }
+        self.wake(id);
         let Some(service) = self.services[id as usize].as_deref_mut() else { return };
-        let written = service.write_down_all(&self.journal);
+        let written = service.write_down_all(&self.journal, &mut self.attic);
         self.after_writing(id, written);
     }
 
@@ -57,6 +61,7 @@ impl Host {
             self.let_go(id);
         } else {
             self.set_timer(id);
+            self.put_away(id);
         }
     }
 
@@ -123,7 +128,8 @@ impl Host {
     /// A machine has ended.
     pub(super) fn let_go(&mut self, id: Id) {
         self.cancel(id);
-        let Some(service) = self.services[id as usize].take() else { return };
+        let Some(mut service) = self.services[id as usize].take() else { return };
+        service.longrun().into_iter().for_each(|longrun| self.attic.unlock(longrun));
         let unread = if service.is_logger() { service.unread() } else { 0 };
         if unread > 0 {
             service
