@@ -6,6 +6,7 @@ use perennial::diag::{self, Result, code};
 use perennial::init::settings;
 use perennial::install::Plan;
 use perennial::process::Pid;
+use perennial::rc::s6;
 use perennial::sys::process::is_all_in_one;
 use perennial::{cli, diag::Error};
 use std::ffi::OsString;
@@ -140,6 +141,15 @@ const PROGRAMS: &[(&str, &[&str], Program)] = &[
     ("with-contenv", &[], with_contenv::with_contenv),
 ];
 
+/// Names of s6 and images only: what they do is a part of a program of ours.
+const OTHER_NAMES: &[(&str, Program)] = &[
+    ("s6-rc", s6::rc),
+    ("s6-rc-compile", s6::compile),
+    ("s6-rc-db", s6::db),
+    ("s6-rc-init", s6::init),
+    ("s6-rc-update", s6::update),
+];
+
 perennial::entry!(run);
 
 fn run(args: Vec<OsString>) -> u8 {
@@ -157,6 +167,7 @@ fn find(called: &str) -> Option<(&'static str, Program)> {
         .iter()
         .find(|(name, others, _)| *name == called || others.contains(&called))
         .map(|(name, _, program)| (*name, *program))
+        .or_else(|| OTHER_NAMES.iter().find(|(name, _)| *name == called).copied())
 }
 
 /// Called by its own name: the first argument says what to be.
@@ -226,6 +237,10 @@ fn install(mut parser: lexopt::Parser) -> Result<u8> {
             plan.in_usr_bin.extend(IN_USR_BIN.contains(name).then(|| (*name).to_owned()));
             plan.in_usr_bin.extend(others().filter(|_| s6_names));
         }
+    }
+    for (name, _) in OTHER_NAMES.iter().filter(|_| s6_names) {
+        plan.names.push((*name).to_owned());
+        plan.in_usr_bin.extend(usr_bin.then(|| (*name).to_owned()));
     }
     let outcome = perennial::install::install(&plan)?;
     for path in &outcome.kept {

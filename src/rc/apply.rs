@@ -178,6 +178,7 @@ pub fn command(args: &Args) -> Result<u8> {
     stage::write(&format!("{next}/origin"), origin.to_text())?;
     let wish = Wish {
         restart: Restart::Changed,
+        also: BTreeSet::new(),
         dry_run: args.dry_run,
         options: Options { deadline: args.deadline(), jobs: args.jobs, even_essential: true },
         ready_within: args.ready_within,
@@ -197,6 +198,8 @@ pub fn make_next(live: &str) -> Result<String> {
 pub struct Wish {
     /// What is restarted.
     pub restart: Restart,
+    /// What is to be up beside what was.
+    pub also: BTreeSet<String>,
     /// Only say what would be done.
     pub dry_run: bool,
     /// How changes are made.
@@ -234,7 +237,7 @@ pub fn apply(live: &Live, wish: &Wish) -> Result<Applied> {
     let now = Part::read(&live.path, &live.origin())?;
     let difference = Difference::new((&now.graph, &now.digests), (&next.graph, &next.digests), &wish.restart);
     let mut engine = Engine::new(live)?;
-    let steps = Steps::new(&now, &next, &difference, engine.states());
+    let steps = Steps::new(&now, &next, &difference, engine.states(), wish);
     diag::put(1, steps.text(&difference, &now.graph).as_bytes());
     if wish.dry_run {
         remove(&format!("{}/next", live.path))?;
@@ -326,7 +329,7 @@ struct Steps {
 }
 
 impl Steps {
-    fn new(now: &Part, next: &Part, difference: &Difference, states: &[Standing]) -> Steps {
+    fn new(now: &Part, next: &Part, difference: &Difference, states: &[Standing], wish: &Wish) -> Steps {
         let graph = &now.graph;
         let is_up = |index: &Index| states[*index] != Standing::Down && !graph.services[*index].hidden;
         let names = difference.gone.iter().chain(difference.changed.keys());
@@ -344,8 +347,11 @@ impl Steps {
         }
         stop.retain(is_up);
         let stopped: BTreeSet<String> = set(stop.iter().map(|index| graph.name(*index).to_owned()));
-        let wanted = next.wanted.iter().filter(|name| !now.wanted.contains(*name));
-        let start = stopped.iter().filter(|name| next.graph.index(name).is_some()).chain(wanted);
+        // Who names what is restarted does not mean what is new.
+        let all = wish.restart == Restart::Changed;
+        let wanted = next.wanted.iter().filter(|name| all && !now.wanted.contains(*name));
+        let is_down = |name: &&String| graph.index(name).is_none_or(|index| !is_up(&index));
+        let start = stopped.iter().chain(wanted).chain(wish.also.iter().filter(is_down));
         let start = set(start.filter(|name| find(&next.graph, name).is_some()).cloned());
         Steps { stop, stopped, start, because }
     }
@@ -648,7 +654,14 @@ mod tests {
         let (now, next) = (part(1, &["a", "b"]), part(2, &["a", "b", "d"]));
         let all = Difference::new((&old, &now.digests), (&old, &next.digests), &Restart::Changed);
         let states = [Standing::Up, Standing::Up, Standing::Down, Standing::Down];
-        let steps = Steps::new(&now, &next, &all, &states);
+        let wish = Wish {
+            restart: Restart::Changed,
+            also: BTreeSet::new(),
+            dry_run: false,
+            options: Options::default(),
+            ready_within: None,
+        };
+        let steps = Steps::new(&now, &next, &all, &states, &wish);
         assert_eq!(steps.text(&all, &old), "restart a: run\nrestart b: needs a\nstart d\n");
         assert_eq!(steps.stop, set([0, 1]));
         assert_eq!(steps.names_in(&old), set([0, 1, 3]));

@@ -225,6 +225,12 @@ impl<'a> Engine<'a> {
         &self.now
     }
 
+    /// What is up, or between, that people are shown.
+    pub fn up(&self) -> Vec<Index> {
+        let graph = &self.live.graph;
+        graph.shown().filter(|index| self.now[*index] != Standing::Down).collect()
+    }
+
     /// Tells the supervisor of service directories that were just linked; it need not wait for a scan.
     pub fn add(&mut self, names: Vec<String>) -> Result<()> {
         batches(names, Request::Add).iter().try_for_each(|request| self.send(request))

@@ -14,6 +14,8 @@
 //! - [`draw`], [`show`]: the graph, and what is up, for people. [`views`]: the commands that show these.
 //! - [`layout`], [`picture`]: the graph as a picture. [`times`], [`chart`]: what took how long. [`why`]: why a
 //!   service is up, or is not, with the end of its log ([`logs`]) and the change under way ([`underway`]).
+//! - [`s6`]: s6-rc's programs over all this.
+//! - [`draw`], [`show`]: the graph, and what is up, for people.
 
 pub mod apply;
 pub mod args;
@@ -32,6 +34,7 @@ pub mod ours;
 pub mod picture;
 pub mod plan;
 pub mod progress;
+pub mod s6;
 pub mod scripts;
 pub mod show;
 pub mod source;
