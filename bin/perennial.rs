@@ -1,6 +1,7 @@
 //! All programs in one file: the name it is called by, or its first argument, says which one it is.
 #![no_main]
 
+use perennial::chain::{self, Names};
 use perennial::cli::Program;
 use perennial::diag::{self, Result, code};
 use perennial::init::settings;
@@ -8,8 +9,9 @@ use perennial::install::Plan;
 use perennial::process::Pid;
 use perennial::rc::s6;
 use perennial::sys::process::is_all_in_one;
-use perennial::{cli, diag::Error};
+use perennial::{cli, diag::Error, ordered};
 use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 #[path = "cleanfifodir.rs"]
 #[allow(dead_code)]
@@ -158,8 +160,15 @@ fn run(args: Vec<OsString>) -> u8 {
     let called = args.next().unwrap_or_default();
     let name = called.to_string_lossy();
     let name = name.rsplit('/').next().unwrap_or(&name);
+    if let Some(command) = chain::find(name) {
+        return chain::main(command, called.as_bytes(), words(args));
+    }
     let (name, program) = find(name).unwrap_or(("perennial", perennial));
     cli::run(name, program, lexopt::Parser::from_args(args))
+}
+
+fn words(args: impl Iterator<Item = OsString>) -> Vec<Vec<u8>> {
+    args.map(OsString::into_vec).collect()
 }
 
 fn find(called: &str) -> Option<(&'static str, Program)> {
@@ -180,12 +189,17 @@ fn perennial(mut parser: lexopt::Parser) -> Result<u8> {
                 program(parser)
             }
             (None, Some("list")) => {
-                let names: String = PROGRAMS.iter().map(|(name, _, _)| format!("{name}\n")).collect();
+                let names: String =
+                    ordered::sorted(all_names()).into_iter().map(|name| name + "\n").collect();
                 diag::put(1, names.as_bytes());
                 Ok(code::OK)
             }
             (None, Some("install")) => install(parser),
             (None, Some("run")) => only_command(parser),
+            (None, Some(name)) if chain::find(name).is_some() => {
+                let command = chain::find(name).expect("it was found");
+                Ok(chain::main(command, name.as_bytes(), words(parser.raw_args()?)))
+            }
             _ => Err(Error::usage(format!("no program {:?} in here (perennial list shows all)", word))),
         },
         Some(Long("version") | Short('V')) => {
@@ -210,9 +224,15 @@ fn only_command(parser: lexopt::Parser) -> Result<u8> {
     }
 }
 
+/// What every program is called here.
+fn all_names() -> Vec<String> {
+    let names = PROGRAMS.iter().map(|(name, _, _)| (*name).to_owned());
+    names.chain(chain::all().map(|command| command.shown_name())).collect()
+}
+
 /// Names that scripts look for in /usr/bin: the chain loaders that they have as interpreters, beside all
 /// names of s6.
-const IN_USR_BIN: [&str; 2] = ["with-contenv", "printcontenv"];
+const IN_USR_BIN: [&str; 3] = ["execlineb", "with-contenv", "printcontenv"];
 
 /// Lays out an installation.
 fn install(mut parser: lexopt::Parser) -> Result<u8> {
@@ -227,15 +247,25 @@ fn install(mut parser: lexopt::Parser) -> Result<u8> {
         }
     }
     let mut plan = Plan { root: root.ok_or_else(|| cli::usage(USAGE))?, ..Plan::default() };
-    for (name, others, _) in PROGRAMS {
-        plan.names.push((*name).to_owned());
-        let others = || others.iter().map(|other| (*other).to_owned());
-        if s6_names {
-            plan.names.extend(others());
+    let mut add = |name: String, is_s6: bool| {
+        if is_s6 && !s6_names {
+            return;
         }
-        if usr_bin {
-            plan.in_usr_bin.extend(IN_USR_BIN.contains(name).then(|| (*name).to_owned()));
-            plan.in_usr_bin.extend(others().filter(|_| s6_names));
+        if usr_bin && (is_s6 || IN_USR_BIN.contains(&&*name)) {
+            plan.in_usr_bin.push(name.clone());
+        }
+        plan.names.push(name);
+    };
+    for (name, others, _) in PROGRAMS {
+        add((*name).to_owned(), false);
+        others.iter().for_each(|other| add((*other).to_owned(), true));
+    }
+    for command in chain::all() {
+        if command.names != Names::S6 {
+            add(command.name.to_owned(), false);
+        }
+        if command.names != Names::Own {
+            add(["s6-", command.name].concat(), true);
         }
     }
     for (name, _) in OTHER_NAMES.iter().filter(|_| s6_names) {

@@ -12,7 +12,7 @@ use std::ffi::{CStr, CString, OsString};
 use std::os::unix::ffi::OsStringExt;
 
 /// Where programs are looked for when there is no PATH.
-const DEFAULT_PATH: &[u8] = b"/usr/bin:/bin";
+pub const DEFAULT_PATH: &[u8] = b"/usr/bin:/bin";
 
 /// The longest string that the kernel takes as an argument or a variable, in bytes, its NUL included:
 /// MAX_ARG_STRLEN, 32 pages.
@@ -20,6 +20,8 @@ const LONGEST: usize = 131_072;
 
 /// A program with its arguments, to be executed. Unless its name has a slash it is looked for along PATH.
 pub struct Next {
+    /// What it was called, for messages.
+    name: CString,
     argv: CArray,
     programs: Vec<CString>,
     path: Vec<u8>,
@@ -45,7 +47,12 @@ impl Next {
             None => env::get("PATH").map(|path| path.as_encoded_bytes()),
         };
         let path = path.unwrap_or(DEFAULT_PATH).to_vec();
-        Ok(Next { programs: candidates(name, &path), argv: CArray::new(argv), path })
+        Ok(Next { name: name.clone(), programs: candidates(name, &path), argv: CArray::new(argv), path })
+    }
+
+    /// `programs` is where `name` was looked for along `path`, if it has no slash.
+    pub fn found(name: CString, programs: Vec<CString>, argv: Vec<CString>, path: Vec<u8>) -> Next {
+        Next { name, argv: CArray::new(argv), programs, path }
     }
 
     /// Becomes it, in our environment. Returns only the reason why not, with the exit code that goes with it.
@@ -86,7 +93,7 @@ impl Next {
 
     /// Why it could not be executed.
     pub fn explain(&self, errno: Errno, environment: Option<&CArray>) -> Error {
-        let name = &self.argv.strings()[0];
+        let name = &self.name;
         let cause = match errno {
             Errno::TOOBIG => too_long(self.argv.strings(), environment.map_or(&[], CArray::strings)),
             _ if name.to_bytes().contains(&b'/') => fault(name, errno),

@@ -15,13 +15,16 @@
 //! - [`supervise`]: the machine of one service, pure, and the process that runs many of them.
 //! - [`instance`]: instances of a service, made from a template.
 //! - [`scan`]: a scan directory's listing → who comes, who goes, pure; and its loop.
-//! - [`execline`]: the lexer of oneshot scripts.
+//! - [`execline`]: the lexer of oneshot scripts, and the commands of the execline language.
+//! - [`chain`]: programs that do one thing and become the next, in one process.
+//! - [`tools`]: `setuidgid`, `envdir`, `softlimit` and the other small programs of that kind.
 //! - [`rc`]: service definitions → graph → plan, pure; and the engine that carries a plan out.
 //! - [`init`]: boot, environment store, the container's command, shutdown.
 //! - [`report`]: tables and JSON.
 //! - [`install`]: one file, many names.
 
 pub mod accounts;
+pub mod chain;
 pub mod chainload;
 pub mod check;
 pub mod cli;
@@ -41,3 +44,4 @@ pub mod servicedir;
 pub mod supervise;
 pub mod sys;
 pub mod time;
+pub mod tools;

@@ -127,6 +127,7 @@ impl Signal {
     pub const CHLD: Signal = Signal(S::SIGCHLD as u8);
     pub const CONT: Signal = Signal(S::SIGCONT as u8);
     pub const STOP: Signal = Signal(S::SIGSTOP as u8);
+    pub const TTOU: Signal = Signal(S::SIGTTOU as u8);
     pub const PIPE: Signal = Signal(S::SIGPIPE as u8);
     pub const WINCH: Signal = Signal(S::SIGWINCH as u8);
     pub const PWR: Signal = Signal(S::SIGPWR as u8);

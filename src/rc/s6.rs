@@ -7,7 +7,7 @@
 //! are taken and change nothing.
 
 use super::apply::{self, Applied, Restart};
-use super::args::{Args, LIVE, select};
+use super::args::{Args, select};
 use super::change::{self, Wish, explain};
 use super::compile;
 use super::engine::{End, Engine, Options, Progress};
@@ -281,7 +281,7 @@ struct Database {
 
 /// `s6-rc-db`.
 pub fn db(mut parser: lexopt::Parser) -> Result<u8> {
-    let (mut dir, mut up, mut essentials, mut words) = (LIVE.to_owned(), true, true, Vec::new());
+    let (mut dir, mut up, mut essentials, mut words) = (crate::init::place::live(), true, true, Vec::new());
     while let Some(arg) = parser.next()? {
         match arg {
             Short('c' | 'l') | Long("livedir" | "compiled") => dir = parser.value()?.string()?,

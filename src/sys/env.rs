@@ -34,10 +34,33 @@ pub fn strings() -> impl Iterator<Item = &'static CStr> {
 
 /// The value of one variable.
 pub fn get(name: &str) -> Option<&'static OsStr> {
-    strings().find_map(|entry| {
-        let rest = entry.to_bytes().strip_prefix(name.as_bytes())?;
-        Some(OsStr::from_bytes(rest.strip_prefix(b"=")?))
-    })
+    value(name.as_bytes()).map(OsStr::from_bytes)
+}
+
+/// The same, of a name that may be any bytes.
+pub fn value(name: &[u8]) -> Option<&'static [u8]> {
+    strings().find_map(|entry| entry.to_bytes().strip_prefix(name)?.strip_prefix(b"="))
+}
+
+/// Our environment with changes: `NAME=value` sets, `NAME` alone removes, the empty word removes everything.
+/// The order is the one that execline's programs leave.
+pub fn changed(changes: &[Vec<u8>]) -> Vec<CString> {
+    let mut strings: Vec<CString> = strings().map(CStr::to_owned).collect();
+    for change in changes {
+        let name = change.iter().position(|&b| b == b'=').unwrap_or(change.len());
+        let is_it = |s: &CString| {
+            s.to_bytes().strip_prefix(&change[..name]).is_some_and(|r| r.first() == Some(&b'='))
+        };
+        if change.is_empty() {
+            strings.clear();
+        } else if let Some(at) = strings.iter().position(is_it) {
+            strings.swap_remove(at);
+        }
+        if name < change.len() {
+            strings.extend(CString::new(&change[..]));
+        }
+    }
+    strings
 }
 
 /// Replaces our environment: from here on, what we start inherits this.

@@ -48,6 +48,19 @@ pub fn is_locked(fd: impl AsFd) -> Result<bool, Errno> {
     Ok(lock.l_type != libc::F_UNLCK as libc::c_short)
 }
 
+/// Takes a lock that belongs to this process, which keeps it through exec and does not share it with children.
+/// False: somebody else has it, and we do not wait for them.
+pub fn lock_as_process(fd: std::os::fd::RawFd, exclusive: bool, wait: bool) -> Result<bool, Errno> {
+    let lock = whole_file(if exclusive { libc::F_WRLCK } else { libc::F_RDLCK });
+    let way = if wait { libc::F_SETLKW } else { libc::F_SETLK };
+    // SAFETY: the kernel only reads the structure.
+    match check(unsafe { libc::fcntl(fd, way, &lock) }) {
+        Ok(_) => Ok(true),
+        Err(Errno::AGAIN | Errno::ACCESS) => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
 /// Takes the write lock; waits as long as somebody else has it.
 pub fn wait_lock(fd: impl AsFd) -> Result<(), Errno> {
     let lock = whole_file(libc::F_WRLCK);

@@ -196,6 +196,25 @@ pub fn executable() -> Option<std::ffi::CString> {
     std::ffi::CString::new(path.strip_suffix(b" (deleted)").unwrap_or(path)).ok()
 }
 
+/// Sets the supplementary groups of this process, which has one thread.
+pub fn set_groups(groups: &[u32]) -> Result<(), Errno> {
+    // SAFETY: the kernel reads as many numbers as we say.
+    let ret = unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) };
+    super::check(ret as libc::c_int).map(drop)
+}
+
+/// Sets real, effective and saved group (as root) of this process, which has one thread.
+pub fn set_gid(gid: u32) -> Result<(), Errno> {
+    // SAFETY: one integer.
+    super::check(unsafe { libc::syscall(libc::SYS_setgid, gid) } as libc::c_int).map(drop)
+}
+
+/// Sets real, effective and saved user (as root) of this process, which has one thread.
+pub fn set_uid(uid: u32) -> Result<(), Errno> {
+    // SAFETY: one integer.
+    super::check(unsafe { libc::syscall(libc::SYS_setuid, uid) } as libc::c_int).map(drop)
+}
+
 /// Gives up the controlling terminal, if we have one: it will be somebody else's.
 pub fn give_up_terminal() {
     // SAFETY: this request takes no argument.

@@ -57,6 +57,14 @@ pub fn hand_over() {
     unblock_all();
 }
 
+/// Blocks all signals for a while, and touches nothing else: for a program that starts another in between and
+/// must be afterwards what it was before.
+pub fn hold() -> (Mask, Blocked) {
+    let before = mask();
+    set_mask(libc::SIG_BLOCK, &full_set());
+    (before, Blocked(()))
+}
+
 /// Undoes [`block_all`] for a process that goes on without our loop. Only a system call, and none that sets errno:
 /// its memory may be its parent's.
 pub fn unblock_all() {
@@ -116,6 +124,48 @@ fn empty_set() -> libc::sigset_t {
     unsafe {
         libc::sigemptyset(set.as_mut_ptr());
         set.assume_init()
+    }
+}
+
+/// Does something, and has the system call that it waits in fail with EINTR once the time is up.
+pub fn interrupted_after<T>(limit: std::time::Duration, something: impl FnOnce() -> T) -> T {
+    extern "C" fn nothing(_: libc::c_int) {}
+    let micros = |d: std::time::Duration| libc::timeval {
+        tv_sec: d.as_secs() as libc::time_t,
+        tv_usec: d.subsec_micros().into(),
+    };
+    // Again and again: the first may come just before the call.
+    let again = std::time::Duration::from_millis(10);
+    let timer = libc::itimerval { it_interval: micros(again), it_value: micros(limit) };
+    // SAFETY: the handler does nothing, the structures are plain data that is only read. Zeroed flags mean
+    // that a call is not begun again.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = nothing as extern "C" fn(libc::c_int) as usize;
+        libc::sigaction(libc::SIGALRM, &action, std::ptr::null_mut());
+        libc::setitimer(libc::ITIMER_REAL, &timer, std::ptr::null_mut());
+    }
+    let result = something();
+    // SAFETY: as above; a zeroed timer is none.
+    unsafe {
+        libc::setitimer(libc::ITIMER_REAL, &std::mem::zeroed(), std::ptr::null_mut());
+    }
+    set_default(Signal::ALRM);
+    result
+}
+
+/// Blocks these signals and no others, and opens a descriptor for them. [`Mask::restore`] undoes it.
+pub fn take_over(signals: &[Signal]) -> Result<(Mask, SignalFd), Errno> {
+    let (before, mut set) = (mask(), empty_set());
+    // SAFETY: the set is initialised; numbers that are no signals are refused. signalfd makes a new
+    // descriptor, which nobody else owns.
+    unsafe {
+        for signal in signals {
+            libc::sigaddset(&mut set, signal.0 as libc::c_int);
+        }
+        set_mask(libc::SIG_BLOCK, &set);
+        let fd = check(libc::signalfd(-1, &set, libc::SFD_CLOEXEC))?;
+        Ok((before, SignalFd(OwnedFd::from_raw_fd(fd))))
     }
 }
 

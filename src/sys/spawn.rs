@@ -195,6 +195,8 @@ pub struct Spawn<'a> {
     pub controlling_terminal: bool,
     /// What else it is given; inherited by default.
     pub attributes: Option<&'a Attributes>,
+    /// The signals that are blocked in it; none by default.
+    pub mask: Option<&'a super::signal::Mask>,
 }
 
 impl<'a> Spawn<'a> {
@@ -214,6 +216,7 @@ impl<'a> Spawn<'a> {
             record: None,
             controlling_terminal: false,
             attributes: None,
+            mask: None,
         }
     }
 
@@ -408,7 +411,10 @@ fn run(child: &Child<'_>) -> Result<Never, SpawnError> {
         if let Some(attributes) = spawn.attributes {
             attributes.apply()?;
         }
-        super::signal::unblock_all();
+        match spawn.mask {
+            Some(mask) => mask.restore(),
+            None => super::signal::unblock_all(),
+        }
         let env = spawn.env.map_or(env::raw(), |e| e.pointers.as_ptr());
         Err(at(Step::Exec)(exec_first(spawn.programs, spawn.argv, env)))
     }
@@ -495,6 +501,15 @@ pub fn fork(
     let kept = close_all_but(keep);
     let code = life(kept);
     exit(code)
+}
+
+/// A copy of ourselves with everything that we have, which goes on with `life` and never comes back.
+pub fn fork_all(_: Blocked, life: impl FnOnce() -> u8) -> Result<Pid, Errno> {
+    // SAFETY: the process has one thread, so the copy may do whatever we may.
+    match Pid::from_raw(check(unsafe { libc::fork() })?) {
+        Some(pid) => Ok(pid),
+        None => exit(life()),
+    }
 }
 
 /// Ends the process at once: nothing is dropped, flushed or unwound.

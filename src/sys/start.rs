@@ -6,6 +6,7 @@
 
 use std::ffi::{CStr, OsStr, OsString, c_char, c_int};
 use std::os::unix::ffi::OsStrExt;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 /// Defines `main` as a call of this function with all arguments, the name first; what it returns is the exit
 /// code. For the file of an executable, with `#![no_main]`.
@@ -43,6 +44,21 @@ fn open_standard_descriptors() {
     }
     for _ in fds.iter().filter(|fd| fd.revents & libc::POLLNVAL != 0) {
         // SAFETY: opening touches nothing that is open; it takes the lowest number that is not.
-        unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) };
+        let fd = unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) };
+        OPENED.fetch_or(1 << fd.clamp(0, 3), Ordering::Relaxed);
     }
+}
+
+/// Which of the three were opened here.
+static OPENED: AtomicU8 = AtomicU8::new(0);
+
+/// Closes again what [`arguments`] opened: for a program that is to pass on exactly what it was given, and
+/// sees for itself to where its descriptors are.
+pub fn close_what_was_opened() {
+    for fd in 0..3 {
+        if OPENED.load(Ordering::Relaxed) & 1 << fd != 0 {
+            super::fd::close(fd);
+        }
+    }
+    OPENED.store(0, Ordering::Relaxed);
 }

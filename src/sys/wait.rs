@@ -78,6 +78,11 @@ pub fn reap_pid(pid: Pid) -> Option<Dead> {
     wait(libc::P_PID, pid.raw() as libc::id_t, libc::WEXITED)
 }
 
+/// Reaps any child; waits for one to die. `None`: we have no child.
+pub fn reap_any() -> Option<Dead> {
+    wait(libc::P_ALL, 0, libc::WEXITED)
+}
+
 /// Whether we have any child, dead or alive.
 pub fn have_children() -> bool {
     // SAFETY: a null siginfo is allowed; nothing is reaped with WNOWAIT.

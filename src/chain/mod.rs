@@ -1,0 +1,134 @@
+//! Programs that do one thing and then become the program that follows on their command line: the commands
+//! of the execline language, `setuidgid`, `envdir`, `s6-sleep` and their like.
+//!
+//! A script of such commands is one process that executes one program after another. Most of these programs
+//! are ours, are in this very file, and are over in a few microseconds, while executing one takes hundreds.
+//! So a command does not execute what follows: it says what that is ([`Step::Next`]), and [`run`] goes on in
+//! the same process where that makes no difference to anybody:
+//!
+//! - *The program that would be executed is this file.* The name is looked for along PATH exactly as execve
+//!   would be tried; the first file that is there decides. Another program of the same name that stands
+//!   earlier in PATH is executed.
+//! - *Nothing is lost by not executing.* Descriptors that we open for ourselves are not inherited and are
+//!   closed when a step ends; the environment is changed as a whole between two steps, and the PATH that the
+//!   next program is looked for in is the one before the change, as in execline; signal mask, children,
+//!   process id, directory and umask stay as execve leaves them; no step installs a signal handler and goes
+//!   on.
+//!
+//! Where a name of ours is nowhere in PATH it is found all the same: a script runs as well where only
+//! `execlineb` has a link.
+//!
+//! [`Args`] reads options as skalibs' programs do, and the blocks of execline.
+#![forbid(unsafe_code)]
+
+mod args;
+mod child;
+mod run;
+mod table;
+
+pub use args::{Args, complain_of_unquoted, strictness};
+pub use child::{Ended, after, fork, reap, spawn, spawn_detached, start, start_with};
+pub use run::{attempt, main};
+pub use table::{Command, Names, all, find};
+
+use crate::diag::{Error, Result};
+use crate::sys::{Errno, env, fd};
+
+/// A word of a command line: any bytes but NUL.
+pub type Word = Vec<u8>;
+
+/// What a command comes to.
+#[derive(Debug)]
+pub enum Step {
+    /// The end, with this exit code.
+    Exit(u8),
+    /// Another program.
+    Next(Next),
+}
+
+/// A program to become.
+#[derive(Clone, Debug, Default)]
+pub struct Next {
+    /// The words of its command line. Without any, this is the end, and a good one.
+    pub argv: Vec<Word>,
+    /// The program, if it is not the first word.
+    pub file: Option<Word>,
+    /// Changes to the environment ([`env::changed`]).
+    pub changes: Vec<Word>,
+}
+
+/// Goes on with a command line.
+pub fn next(argv: Vec<Word>) -> Result<Step> {
+    next_with(argv, Vec::new())
+}
+
+/// Goes on with a command line and changes to the environment.
+pub fn next_with(argv: Vec<Word>, changes: Vec<Word>) -> Result<Step> {
+    Ok(Step::Next(Next { argv, file: None, changes }))
+}
+
+/// Several byte strings as one word.
+pub fn cat(parts: &[&[u8]]) -> Word {
+    parts.concat()
+}
+
+/// `NAME=value`.
+pub fn setting(name: &[u8], value: &[u8]) -> Word {
+    cat(&[name, b"=", value])
+}
+
+/// A number in decimal digits.
+pub fn decimal(number: impl Into<i64>) -> Word {
+    number.into().to_string().into_bytes()
+}
+
+/// A word for people.
+pub fn shown(word: &[u8]) -> std::borrow::Cow<'_, str> {
+    String::from_utf8_lossy(word)
+}
+
+/// A word as the system takes it.
+pub fn c_string(word: &[u8]) -> std::ffi::CString {
+    std::ffi::CString::new(word).unwrap_or_default()
+}
+
+/// A number: decimal digits and nothing else.
+pub fn number(word: &[u8]) -> Option<u32> {
+    parse(word, 10)
+}
+
+/// A number to this base, without a sign.
+pub fn parse(word: &[u8], radix: u32) -> Option<u32> {
+    let text = std::str::from_utf8(word).ok()?;
+    u32::from_str_radix(text, radix).ok().filter(|_| word[0] != b'+')
+}
+
+/// A variable that must be there.
+pub fn variable(name: &[u8]) -> Result<&'static [u8]> {
+    env::value(name).ok_or_else(|| Error::usage(cat_str(&[&shown(name), " is not set"])))
+}
+
+/// A variable that must be a number.
+pub fn variable_number(name: &[u8]) -> Result<u32> {
+    number(variable(name)?).ok_or_else(|| Error::usage(cat_str(&["invalid ", &shown(name)])))
+}
+
+/// Several strings as one, with less code than `format!`.
+pub fn cat_str(parts: &[&str]) -> String {
+    parts.concat()
+}
+
+/// "unable to DOING WHAT: reason".
+pub fn unable(doing: &str, what: &[u8], errno: Errno) -> Error {
+    Error::unable(cat_str(&[doing, " ", &shown(what)]), errno)
+}
+
+/// Writes to standard output.
+pub fn print(bytes: &[u8]) -> Result<()> {
+    fd::write(1, bytes).map_err(|(_, errno)| Error::unable("write to standard output", errno))
+}
+
+/// Writes to standard output; that is all.
+pub fn print_and_exit(bytes: &[u8]) -> Result<Step> {
+    print(bytes).map(|()| Step::Exit(0))
+}

@@ -1,0 +1,238 @@
+//! The commands that define keys and substitute them in what follows: define, importas, elglob,
+//! elgetpositionals, multidefine; and multisubstitute, which does several at once.
+
+use crate::chain::{Args, Step, Word, c_string, cat_str, decimal, next_with, number, shown};
+use crate::diag::{Error, Result, code};
+use crate::execline::substitute::{Key, Transform, substitute};
+use crate::sys::{env, glob};
+
+/// What has been defined until now.
+#[derive(Default)]
+struct Defined {
+    keys: Vec<Key>,
+    /// Variables to remove.
+    changes: Vec<Word>,
+}
+
+impl Defined {
+    fn add(&mut self, name: Word, values: Vec<Word>) -> Result<()> {
+        if name.is_empty() || self.keys.iter().any(|key| key.name == name) {
+            return Err(Error::new(code::SYSTEM, "bad substitution key"));
+        }
+        self.keys.push(Key { name, values });
+        Ok(())
+    }
+
+    fn add_text(&mut self, name: Word, text: Word, transform: &Transform) -> Result<()> {
+        let values = transform.values(text).ok_or_else(no_netstrings)?;
+        self.add(name, values)
+    }
+
+    fn apply(self, argv: Vec<Word>) -> Result<Step> {
+        next_with(substitute(&argv, &self.keys), self.changes)
+    }
+}
+
+fn no_netstrings() -> Error {
+    Error::new(code::SYSTEM, "unable to split the value: it does not consist of netstrings")
+}
+
+/// A command that defines keys.
+type Define = fn(&mut Args, &mut Defined) -> Result<()>;
+
+/// All of them, as multisubstitute knows them.
+const ALL: [(&[u8], Define); 5] = [
+    (b"define", define_key),
+    (b"importas", import_key),
+    (b"elglob", glob_key),
+    (b"elgetpositionals", positional_keys),
+    (b"multidefine", define_keys),
+];
+
+fn alone(args: &mut Args, define: Define) -> Result<Step> {
+    let mut defined = Defined::default();
+    define(args, &mut defined)?;
+    defined.apply(args.rest())
+}
+
+/// `define`
+pub fn define(args: &mut Args) -> Result<Step> {
+    alone(args, define_key)
+}
+
+fn define_key(args: &mut Args, defined: &mut Defined) -> Result<()> {
+    let mut transform = Transform::default();
+    loop {
+        match args.option("NnsCcd:")? {
+            0 => break,
+            letter => drop(transform.take(letter, args)),
+        }
+    }
+    let (name, value) = (args.word()?, args.word()?);
+    defined.add_text(name, value, &transform)
+}
+
+/// `importas`
+pub fn importas(args: &mut Args) -> Result<Step> {
+    alone(args, import_key)
+}
+
+fn import_key(args: &mut Args, defined: &mut Defined) -> Result<()> {
+    let mut transform = Transform::default();
+    let (mut same, mut insist, mut unexport, mut default) = (false, false, false, None);
+    loop {
+        match args.option("SiuD:NnsCcd:")? {
+            b'S' => same = true,
+            b'i' => insist = true,
+            b'u' => unexport = true,
+            b'D' => default = Some(args.value()),
+            0 => break,
+            letter => drop(transform.take(letter, args)),
+        }
+    }
+    let key = args.word()?;
+    let variable = if same { key.clone() } else { args.word()? };
+    let value = env::value(&variable).map(<[u8]>::to_vec);
+    match value {
+        None if insist => return Err(Error::usage(cat_str(&[&shown(&variable), " is not set"]))),
+        Some(_) if unexport => defined.changes.push(variable),
+        _ => {}
+    }
+    match value.or(default) {
+        Some(text) => defined.add_text(key, text, &transform),
+        None => defined.add(key, Vec::new()),
+    }
+}
+
+/// `elglob`
+pub fn elglob(args: &mut Args) -> Result<Step> {
+    alone(args, glob_key)
+}
+
+fn glob_key(args: &mut Args, defined: &mut Defined) -> Result<()> {
+    let mut options = glob::Options::default();
+    let (mut verbose, mut chomp, mut delimiter) = (false, false, None);
+    loop {
+        match args.option("vwsme0nd:")? {
+            b'v' => verbose = true,
+            b'w' => options.strict = true,
+            b's' => options.sorted = true,
+            b'm' => options.mark = true,
+            b'e' => options.no_escape = true,
+            b'0' => options.nothing = true,
+            b'n' => chomp = true,
+            b'd' => delimiter = Some(args.value()),
+            _ => break,
+        }
+    }
+    let (name, pattern) = (args.word()?, args.word()?);
+    let paths = glob::paths(&c_string(&pattern), options, verbose)
+        .ok_or_else(|| Error::new(code::SYSTEM, cat_str(&["unable to expand ", &shown(&pattern)])))?;
+    let values = match delimiter {
+        None => paths,
+        Some(delimiter) => vec![joined(paths, delimiter.first().copied(), chomp)],
+    };
+    defined.add(name, values)
+}
+
+/// The paths as one word: a delimiter after each (after the last only without `chomp`), or netstrings.
+fn joined(paths: Vec<Word>, delimiter: Option<u8>, chomp: bool) -> Word {
+    let mut word = Word::new();
+    for path in paths {
+        if delimiter.is_none() {
+            word.extend([&decimal(path.len() as i64)[..], b":"].concat());
+        }
+        word.extend(path);
+        word.push(delimiter.unwrap_or(b','));
+    }
+    if chomp && delimiter.is_some() {
+        word.pop();
+    }
+    word
+}
+
+/// `elgetpositionals`
+pub fn elgetpositionals(args: &mut Args) -> Result<Step> {
+    alone(args, positional_keys)
+}
+
+fn positional_keys(args: &mut Args, defined: &mut Defined) -> Result<()> {
+    let mut least = 0;
+    while args.option("P:")? != 0 {
+        least = args.value_number()?;
+    }
+    let bad = || Error::new(code::SYSTEM, "bad substitution key");
+    let text = env::value(b"#").ok_or_else(bad)?;
+    let count = number(text).ok_or_else(bad)?;
+    super::script::enough_arguments(count, least, crate::chain::strictness())?;
+    defined.add(b"#".to_vec(), vec![text.to_vec()])?;
+    let mut all = Vec::new();
+    for i in 0..=count.max(least) {
+        let name = decimal(i);
+        let value = if i <= count { env::value(&name).ok_or_else(bad)? } else { b"" };
+        if (1..=count).contains(&i) {
+            all.push(value.to_vec());
+        }
+        defined.add(name, vec![value.to_vec()])?;
+    }
+    defined.add(b"@".to_vec(), all)
+}
+
+/// `multidefine`
+pub fn multidefine(args: &mut Args) -> Result<Step> {
+    alone(args, define_keys)
+}
+
+fn define_keys(args: &mut Args, defined: &mut Defined) -> Result<()> {
+    let mut transform = Transform { split: true, ..Transform::default() };
+    let (mut none, mut all_in_last) = (false, false);
+    loop {
+        match args.option("0rNnCcd:")? {
+            b'0' => none = true,
+            b'r' => all_in_last = true,
+            0 => break,
+            letter => drop(transform.take(letter, args)),
+        }
+    }
+    args.at_least(2)?;
+    let text = args.word()?;
+    let names = args.full_block()?;
+    let values = transform.values(text).ok_or_else(no_netstrings)?;
+    // With -r the last key has what is left over. (If places without a name follow it, these do not count.)
+    let last = names.iter().rposition(|name| !name.is_empty());
+    let surplus = if all_in_last { values.len().saturating_sub(names.len()) } else { 0 };
+    for (i, name) in names.into_iter().enumerate() {
+        let end = if Some(i) == last { i + 1 + surplus } else { i + 1 };
+        let own = match values.get(i..end) {
+            Some(own) => own.to_vec(),
+            None if none => Vec::new(),
+            None => vec![Word::new()],
+        };
+        // A place without a name is passed over.
+        if !name.is_empty() {
+            defined.add(name, own)?;
+        }
+    }
+    Ok(())
+}
+
+/// `multisubstitute`
+pub fn multisubstitute(args: &mut Args) -> Result<Step> {
+    let mut directives = Args::new(args.block("")?, "multisubstitute: wrong directive");
+    let argv = args.rest();
+    if argv.is_empty() {
+        return Err(args.misused());
+    }
+    let mut defined = Defined::default();
+    while directives.left() > 0 {
+        let name = directives.word()?;
+        let Some((_, define)) = ALL.iter().find(|(known, _)| *known == name) else {
+            return Err(Error::usage(cat_str(&["syntax error: unrecognized directive ", &shown(&name)])));
+        };
+        define(&mut directives, &mut defined).map_err(|error| {
+            let text = cat_str(&["directive ", &shown(&name), ": ", &error.to_string()]);
+            Error::new(code::USAGE, text)
+        })?;
+    }
+    defined.apply(argv)
+}
