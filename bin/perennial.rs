@@ -79,6 +79,9 @@ mod svlisten;
 #[path = "svlisten1.rs"]
 #[allow(dead_code)]
 mod svlisten1;
+#[path = "svlog.rs"]
+#[allow(dead_code)]
+mod svlog;
 #[path = "svok.rs"]
 #[allow(dead_code)]
 mod svok;
@@ -133,6 +136,7 @@ const PROGRAMS: &[(&str, &[&str], Program)] = &[
     ("svlink", &["s6-svlink"], svlink::svlink),
     ("svlisten", &["s6-svlisten"], svlisten::svlisten),
     ("svlisten1", &["s6-svlisten1"], svlisten1::svlisten1),
+    ("svlog", &["s6-log"], svlog::svlog),
     ("svok", &["s6-svok"], svok::svok),
     ("svperms", &["s6-svperms"], svperms::svperms),
     ("svscan", &["s6-svscan"], svscan::svscan),

@@ -20,6 +20,7 @@
 //! - [`tools`]: `setuidgid`, `envdir`, `softlimit` and the other small programs of that kind.
 //! - [`rc`]: service definitions → graph → plan, pure; and the engine that carries a plan out.
 //! - [`init`]: boot, environment store, the container's command, shutdown.
+//! - [`log`]: lines from a pipe into rotated files and labelled output, and read again.
 //! - [`report`]: tables and JSON.
 //! - [`install`]: one file, many names.
 
@@ -35,6 +36,7 @@ pub mod glob;
 pub mod init;
 pub mod install;
 pub mod instance;
+pub mod log;
 pub mod ordered;
 pub mod process;
 pub mod rc;

@@ -4,7 +4,6 @@
 //! PERENNIAL names another executable to try than the one just built.
 
 #[path = "support/boot.rs"]
-#[allow(dead_code)]
 mod boot;
 mod support;
 

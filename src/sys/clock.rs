@@ -29,26 +29,72 @@ fn nanos(id: ClockId) -> u64 {
     t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
 }
 
-/// Year, month, day, hour, minute and second of an instant (Unix seconds), here or in UTC.
-pub fn civil(secs: i64, utc: bool) -> [i64; 6] {
-    let time = secs as libc::time_t;
-    // SAFETY: the structure is plain data, which the call fills, or leaves zeroed if the year is none; this
-    // program has one thread.
-    let parts = unsafe {
-        let mut parts: libc::tm = std::mem::zeroed();
-        if utc {
-            libc::gmtime_r(&time, &mut parts);
-        } else {
-            libc::localtime_r(&time, &mut parts);
-        }
-        parts
-    };
-    [
-        i64::from(parts.tm_year) + 1900,
-        i64::from(parts.tm_mon) + 1,
-        parts.tm_mday.into(),
-        parts.tm_hour.into(),
-        parts.tm_min.into(),
-        parts.tm_sec.into(),
-    ]
+/// A moment as a calendar and a clock show it: where we are (`TZ`, or `/etc/localtime`), or in UTC.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Local {
+    /// The year.
+    pub year: i64,
+    /// 1 to 12.
+    pub month: u32,
+    /// 1 to 31.
+    pub day: u32,
+    /// 0 to 23.
+    pub hour: u32,
+    /// 0 to 59.
+    pub minute: u32,
+    /// 0 to 60.
+    pub second: u32,
+}
+
+/// Unix seconds as local time.
+pub fn local(secs: i64) -> Local {
+    tzset();
+    shown(|tm| {
+        // SAFETY: localtime_r fills what it is given, or leaves it.
+        let _ = unsafe { libc::localtime_r(&secs, tm) };
+    })
+}
+
+/// Unix seconds as UTC.
+pub fn utc(secs: i64) -> Local {
+    shown(|tm| {
+        // SAFETY: gmtime_r fills what it is given, or leaves it.
+        let _ = unsafe { libc::gmtime_r(&secs, tm) };
+    })
+}
+
+fn shown(fill: impl FnOnce(&mut libc::tm)) -> Local {
+    // SAFETY: tm is plain data; a second that has no such form leaves zeroes.
+    let mut tm: libc::tm = unsafe { std::mem::zeroed() };
+    fill(&mut tm);
+    Local {
+        year: i64::from(tm.tm_year) + 1900,
+        month: tm.tm_mon as u32 + 1,
+        day: tm.tm_mday as u32,
+        hour: tm.tm_hour as u32,
+        minute: tm.tm_min as u32,
+        second: tm.tm_sec as u32,
+    }
+}
+
+/// Local time as Unix seconds; of an hour that comes twice, either. What lies outside of its range is brought
+/// within it.
+pub fn from_local(local: &Local) -> i64 {
+    // SAFETY: tm is plain data that mktime reads and may bring to its usual form.
+    unsafe {
+        let mut tm: libc::tm = std::mem::zeroed();
+        tm.tm_year = (local.year - 1900) as libc::c_int;
+        tm.tm_mon = local.month as libc::c_int - 1;
+        tm.tm_mday = local.day as libc::c_int;
+        tm.tm_hour = local.hour as libc::c_int;
+        tm.tm_min = local.minute as libc::c_int;
+        tm.tm_sec = local.second as libc::c_int;
+        tm.tm_isdst = -1;
+        libc::mktime(&mut tm)
+    }
+}
+
+unsafe extern "C" {
+    /// Reads `TZ` and the file that it names: localtime_r need not.
+    safe fn tzset();
 }

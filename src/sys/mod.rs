@@ -8,6 +8,8 @@
 //! a wait whose result lands in that memory ([`wait`]), signals as descriptors ([`signal`]), locks that
 //! belong to a descriptor instead of a process ([`lock`]), descriptors that command lines name by number ([`fd`])
 //! and the C library's patterns ([`regex`], [`glob`]).
+//! belong to a descriptor instead of a process ([`lock`]), lines found and copied 16 bytes at a time ([`lines`]),
+//! and the C library's regular expressions ([`regex`]) and calendar ([`clock`]).
 //! Every block states the fact that makes it sound.
 #![allow(unsafe_code)]
 
@@ -16,6 +18,7 @@ pub mod clock;
 pub mod env;
 pub mod fd;
 pub mod glob;
+pub mod lines;
 pub mod lock;
 pub mod map;
 mod musl;

@@ -78,19 +78,19 @@ fn utc_seconds(secs: i64) -> i64 {
 
 /// `2024-02-29 12:34:56.123456789`
 fn show(stamp: Tai64n, utc: bool, out: &mut Word) {
-    let [year, month, day, hour, minute, second] = clock::civil(stamp.secs, utc);
+    let at = if utc { clock::utc(stamp.secs) } else { clock::local(stamp.secs) };
     let mut number = |value: i64, width: usize, end: Option<u8>| {
         let digits = crate::chain::decimal(value);
         out.extend(std::iter::repeat_n(b'0', width.saturating_sub(digits.len())));
         out.extend(digits);
         out.extend(end);
     };
-    number(year, 4, Some(b'-'));
-    number(month, 2, Some(b'-'));
-    number(day, 2, Some(b' '));
-    number(hour, 2, Some(b':'));
-    number(minute, 2, Some(b':'));
-    number(second, 2, Some(b'.'));
+    number(at.year, 4, Some(b'-'));
+    number(at.month.into(), 2, Some(b'-'));
+    number(at.day.into(), 2, Some(b' '));
+    number(at.hour.into(), 2, Some(b':'));
+    number(at.minute.into(), 2, Some(b':'));
+    number(at.second.into(), 2, Some(b'.'));
     number(stamp.nanos.into(), 9, None);
 }
 

@@ -1,0 +1,58 @@
+//! Reads lines and writes rotated logs and labelled output, as s6-log does.
+
+use lexopt::prelude::*;
+use perennial::cli;
+use perennial::diag::Result;
+use perennial::log::run::{self, Options};
+use perennial::log::script::{Format, Script};
+use std::process::ExitCode;
+use std::time::Duration;
+
+const USAGE: &str = "svlog [ -d notif ] [ -q | -v ] [ -b ] [ -p ] [ -l linelimit ] [ -t gracetime ] \
+                     [ --format text|json|logfmt ] [ -- ] directive...";
+
+/// The program.
+pub fn main() -> ExitCode {
+    cli::main("svlog", svlog)
+}
+
+/// The shortest limit that `-l` sets.
+const SHORTEST: u64 = 48;
+
+/// Its options.
+pub fn svlog(mut parser: lexopt::Parser) -> Result<u8> {
+    let (mut options, mut format) = (Options::default(), Format::Text);
+    let mut words = Vec::new();
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Short('q') => options.verbosity = 0,
+            Short('v') => options.verbosity = 2,
+            // Reading always stops while something cannot be written: nothing is held in memory.
+            Short('b') => {}
+            Short('p') => options.protected = true,
+            Short('d') => options.notify = Some(cli::number("-d", &parser.value()?, 3, i32::MAX as u64)?),
+            Short('l') => {
+                let limit: u64 = cli::number("-l", &parser.value()?, 0, 1 << 30)?;
+                options.limit = if limit == 0 { 0 } else { limit.max(SHORTEST) as usize };
+            }
+            Short('t') => {
+                let ms = cli::number("-t", &parser.value()?, 0, u32::MAX.into())?;
+                options.grace = Duration::from_millis(ms);
+            }
+            Long("format") => {
+                format =
+                    Format::by_name(parser.value()?.as_encoded_bytes()).ok_or_else(|| cli::usage(USAGE))?;
+            }
+            Short('h') | Long("help") => return cli::help(USAGE),
+            Value(word) => {
+                words.push(word);
+                words.extend(parser.raw_args()?);
+            }
+            _ => return Err(cli::usage(USAGE)),
+        }
+    }
+    if words.is_empty() {
+        return Err(cli::usage(USAGE));
+    }
+    run::run(Script::parse(&words, format)?, options)
+}

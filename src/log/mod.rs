@@ -1,0 +1,16 @@
+//! Logs: from a pipe into directories, out to the container, and read again.
+//!
+//! - [`script`]: what a logger is told to do, in s6-log's language (pure).
+//! - [`select`]: which lines.
+//! - [`dress`]: stamps, prefixes, labels.
+//! - [`spool`]: what is on its way from the pipe; why nothing is lost or doubled by `kill -9` at any instant.
+//! - [`dir`], [`archive`]: a directory of logs, as s6-log has it; rotation.
+//! - [`run`]: the loop.
+
+pub mod archive;
+pub mod dir;
+pub mod dress;
+pub mod run;
+pub mod script;
+pub mod select;
+pub mod spool;
