@@ -43,6 +43,9 @@ mod instance_list;
 #[path = "instance-status.rs"]
 #[allow(dead_code)]
 mod instance_status;
+#[path = "logutil-service.rs"]
+#[allow(dead_code)]
+mod logutil_service;
 #[path = "mkfifodir.rs"]
 #[allow(dead_code)]
 mod mkfifodir;
@@ -97,6 +100,9 @@ mod svscanctl;
 #[path = "svstat.rs"]
 #[allow(dead_code)]
 mod svstat;
+#[path = "svtail.rs"]
+#[allow(dead_code)]
+mod svtail;
 #[path = "svunlink.rs"]
 #[allow(dead_code)]
 mod svunlink;
@@ -124,6 +130,7 @@ const PROGRAMS: &[(&str, &[&str], Program)] = &[
     ("instance-delete", &["s6-instance-delete"], instance_delete::instance_delete),
     ("instance-list", &["s6-instance-list"], instance_list::instance_list),
     ("instance-status", &["s6-instance-status"], instance_status::instance_status),
+    ("logutil-service", &[], logutil_service::logutil_service),
     ("mkfifodir", &["s6-mkfifodir"], mkfifodir::mkfifodir),
     ("notifyoncheck", &["s6-notifyoncheck"], notifyoncheck::notifyoncheck),
     ("permafailon", &["s6-permafailon"], permafailon::permafailon),
@@ -142,6 +149,7 @@ const PROGRAMS: &[(&str, &[&str], Program)] = &[
     ("svscan", &["s6-svscan"], svscan::svscan),
     ("svscanctl", &["s6-svscanctl"], svscanctl::svscanctl),
     ("svstat", &["s6-svstat"], svstat::svstat),
+    ("svtail", &[], svtail::svtail),
     ("svunlink", &["s6-svunlink"], svunlink::svunlink),
     ("svwait", &["s6-svwait"], svwait::svwait),
     ("with-contenv", &[], with_contenv::with_contenv),
@@ -236,7 +244,7 @@ fn all_names() -> Vec<String> {
 
 /// Names that scripts look for in /usr/bin: the chain loaders that they have as interpreters, beside all
 /// names of s6.
-const IN_USR_BIN: [&str; 3] = ["execlineb", "with-contenv", "printcontenv"];
+const IN_USR_BIN: [&str; 4] = ["execlineb", "with-contenv", "printcontenv", "logutil-service"];
 
 /// Lays out an installation.
 fn install(mut parser: lexopt::Parser) -> Result<u8> {

@@ -3,6 +3,7 @@
 use lexopt::prelude::*;
 use perennial::cli;
 use perennial::diag::{self, Error, Result, Unable, code};
+use perennial::log::place::last_words as last_words_of;
 use perennial::report::count;
 use perennial::report::json::Json;
 use perennial::report::service::{Field, HEAD, Service};
@@ -16,7 +17,7 @@ use perennial::sys::{clock, env};
 use rustix::fs::{AtFlags, statat};
 use std::process::ExitCode;
 
-const USAGE: &str = "svstat [ -uwNrpgest | -o field,... ] [ -n ] [ --json ] servicedir...\n\
+const USAGE: &str = "svstat [ -uwNrpgest | -o field,... ] [ -n ] [ -v ] [ --json ] servicedir...\n\
                      \x20      svstat [ -S scandir ] [ --json ]";
 
 /// The program.
@@ -34,9 +35,11 @@ const SOME_NOT_READY: u8 = 4;
 pub fn svstat(mut parser: lexopt::Parser) -> Result<u8> {
     let (mut fields, mut numeric, mut json, mut scandir, mut dirs) =
         (Vec::new(), false, false, None, Vec::new());
+    let mut verbose = false;
     while let Some(arg) = parser.next()? {
         match arg {
             Short('n') => numeric = true,
+            Short('v') => verbose = true,
             Short('o') => {
                 for name in parser.value()?.string()?.split(',') {
                     fields.push(Field::by_name(name).ok_or_else(|| unknown_field(name))?);
@@ -51,7 +54,7 @@ pub fn svstat(mut parser: lexopt::Parser) -> Result<u8> {
         }
     }
     if dirs.is_empty() {
-        if !fields.is_empty() || numeric {
+        if !fields.is_empty() || numeric || verbose {
             return Err(cli::usage(USAGE));
         }
         return all(scandir, json);
@@ -59,7 +62,7 @@ pub fn svstat(mut parser: lexopt::Parser) -> Result<u8> {
     if scandir.is_some() {
         return Err(cli::usage(USAGE));
     }
-    some(&dirs, &fields, numeric, json)
+    some(&dirs, &fields, numeric, json, verbose)
 }
 
 fn unknown_field(name: &str) -> Error {
@@ -83,7 +86,7 @@ fn shorthand(letter: char) -> Option<Field> {
 }
 
 /// The services named on the command line.
-fn some(dirs: &[String], fields: &[Field], numeric: bool, json: bool) -> Result<u8> {
+fn some(dirs: &[String], fields: &[Field], numeric: bool, json: bool, verbose: bool) -> Result<u8> {
     let now = clock::wall();
     let (mut out, mut objects, mut verdict) = (String::new(), Vec::new(), code::OK);
     for dir in dirs {
@@ -107,12 +110,29 @@ fn some(dirs: &[String], fields: &[Field], numeric: bool, json: bool) -> Result<
             out.push_str(&values.join(" "));
         }
         out.push('\n');
+        if verbose {
+            last_words(dir, &mut out);
+        }
     }
     if json {
         let list = if dirs.len() == 1 { objects.pop().unwrap_or(Json::Null) } else { Json::List(objects) };
         out = list.to_text() + "\n";
     }
     diag::print(&out).map(|_| verdict)
+}
+
+/// So many lines are shown of what a service said before it died.
+const LAST_WORDS: usize = 5;
+
+/// `-v`: what it said before it died the last time.
+fn last_words(dir: &str, out: &mut String) {
+    let lines = last_words_of(dir, LAST_WORDS);
+    if !lines.is_empty() {
+        out.push_str("  before it died:\n");
+    }
+    for line in lines {
+        out.extend(["    ", &String::from_utf8_lossy(&line.text), "\n"]);
+    }
 }
 
 /// Every service of a scan directory.

@@ -53,6 +53,10 @@ const SCENARIOS: &[(&str, fn())] = &[
     ("a directory that cannot be written", read_only),
     ("the disk is full, and lines wait", disk_full),
     ("the disk is full, and lines are dropped", disk_full_drop),
+    ("svtail shows logs by time", tail),
+    ("svtail follows rotation", follow),
+    ("svstat -v shows last words", last_words),
+    ("logutil-service", logutil),
     ("a slow reader of standard output", slow_output),
     ("nothing is done when idle, and a line is there at once", idle),
     ("killed at random while rotating", || killed_at_random(&["s4096", "l100"], false)),
@@ -734,6 +738,135 @@ fn signals() {
     assert_eq!(archives("dir-a").len(), 1);
     kill(logger.pid(), Signal::INT);
     assert_eq!(logger.end().code, -2);
+}
+
+// ----------------------------------------------------------------------------------------------- readers
+
+fn svtail(args: &[&str]) -> String {
+    let mut command = Command::new(programs().path("svtail"));
+    command.args(args).env("TZ", "UTC").stdin(Stdio::null());
+    let ran = Running::new(command, format!("svtail {args:?}")).end();
+    assert_eq!(ran.code, 0, "{ran:?}");
+    ran.out
+}
+
+/// What is behind the time of each line.
+fn texts(shown: &str) -> Vec<&str> {
+    shown.lines().map(|line| line.split_at(24).1).collect()
+}
+
+fn tail() {
+    let lines: String = (0..500).map(|n| format!("line {n}\n")).collect();
+    log("svlog", &["t", "s4096", "l0", "./a"], lines.as_bytes());
+    if has_s6() {
+        log("s6-log", &["T", "s4096", "l0", "./b"], lines.as_bytes());
+    } else {
+        log("svlog", &["T", "s4096", "l0", "./b"], lines.as_bytes());
+    }
+    assert!(archives("a").len() > 2 && !archives("b").is_empty());
+    assert_eq!(texts(&svtail(&["-n", "3", "./a"])), ["line 497", "line 498", "line 499"]);
+    let all = svtail(&["-n", "1000", "./a"]);
+    assert_eq!(texts(&all), lines.lines().collect::<Vec<_>>());
+    assert_eq!(svtail(&["--since", "1h", "./a"]), all);
+    assert_eq!(svtail(&["--since", "2100-01-01", "./a"]), "");
+    assert_eq!(svtail(&["-n", "300", "./a"]).lines().count(), 300, "over archives");
+    // Ours was first, so theirs comes last; names are shown if there are two.
+    let both = svtail(&["-n", "502", "./a", "./b"]);
+    let both = texts(&both);
+    assert_eq!((both[0], both[501]), ("./a | line 498", "./b | line 499"));
+    // Each line has the time that its stamp says.
+    let stamp = perennial::time::Tai64n::parse(&text("a").as_bytes()[..25]).unwrap();
+    assert_eq!(svtail(&["--since", &stamp.to_string(), "./a"]).lines().count(), 500);
+    assert!(all.starts_with("20") && all.as_bytes()[19] == b'.', "{}", &all[..40]);
+    // Without stamps.
+    log("svlog", &["./plain"], b"x\ny\n");
+    assert_eq!(svtail(&["./plain"]), "x\ny\n");
+    let ran = world().run("svtail", &["nothing"]);
+    assert_eq!(ran.code, 111, "{ran:?}");
+}
+
+fn follow() {
+    let mut input = Input::new("in");
+    for script in [&["n1000", "s4096", "l0", "./dir"][..], &["n1000", "s4096", "l0", "?cat", "./processed"]] {
+        let dir = script[script.len() - 1];
+        let logger = start("svlog", script, &input);
+        input.write("first\n");
+        until("it is there", || text(dir) == "first\n");
+        let mut command = Command::new(programs().path("svtail"));
+        command.args(["-f", dir]).stdin(Stdio::null());
+        let (reader, writer) = std::io::pipe().unwrap();
+        command.stdout(writer);
+        let mut tail = command.spawn().unwrap();
+        drop(command);
+        let mut lines = std::io::BufRead::lines(std::io::BufReader::new(reader));
+        assert_eq!(lines.next().unwrap().unwrap(), "first");
+        let watch = std::thread::spawn(move || lines.take(3000).map(Result::unwrap).collect::<Vec<_>>());
+        for n in 0..3000 {
+            input.write(format!("{n} {}\n", "z".repeat(n % 50)));
+        }
+        let seen = watch.join().unwrap();
+        for (n, line) in seen.iter().enumerate() {
+            assert_eq!(*line, format!("{n} {}", "z".repeat(n % 50)), "{dir}");
+        }
+        assert!(archives(dir).len() > 10 || dir == "./processed");
+        tail.kill().unwrap();
+        tail.wait().unwrap();
+        kill(logger.pid(), Signal::HUP);
+        assert_eq!(logger.end().code, 0);
+    }
+}
+
+fn last_words() {
+    let world = world();
+    let service = world.service(
+        "web",
+        "echo begins; [ -e $BASE/again ] && exec sleep 1000; echo cannot find its socks; exit 3",
+    );
+    service.script("log/run", &format!("exec {} t $BASE/logs", programs().path("svlog").display()));
+    let _svscan = world.svscan(&[]);
+    until("it died", || !service.deaths().is_empty());
+    fs::write("again", "").unwrap();
+    until("it is up again", || service.status().is_up() && text("logs").ends_with("begins\n"));
+    let out = || world.run("svstat", &["-v", &service.path]).out;
+    until("its last words are shown", || {
+        out().ends_with("  before it died:\n    begins\n    cannot find its socks\n")
+            || out().contains("cannot find its socks\n")
+    });
+    let shown = world.run("svtail", &["-S", "scan", "web"]);
+    assert!(shown.out.contains("cannot find its socks"), "{shown:?}");
+    let shown = world.run("svtail", &["-S", "scan"]);
+    assert!(shown.out.contains("cannot find its socks"), "{shown:?}");
+}
+
+fn logutil() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    // The user nobody must be able to reach it.
+    let base = std::env::temp_dir().join(format!("perennial-logutil-{}", std::process::id()));
+    let dir = base.join("a/b");
+    let mut input = Input::new("in");
+    let run = |script: Option<&str>, input: &Input| {
+        let mut command = Command::new(programs().path("logutil-service"));
+        command.env_clear().envs(script.map(|s| ("S6_LOGGING_SCRIPT", s))).arg(&dir).stdin(input.reader());
+        Running::new(command, "logutil-service".into())
+    };
+    let path = dir.to_str().unwrap();
+    let logger = run(None, &input);
+    input.write("one\n");
+    until("it is there", || text(path).ends_with("  one\n"));
+    let current = fs::metadata(dir.join("current")).unwrap();
+    assert_ne!(current.uid(), 0);
+    assert_eq!(fs::metadata(&dir).unwrap().uid(), current.uid());
+    assert_eq!(fs::read(format!("/proc/{}/environ", logger.pid())).map(|e| e.len()).unwrap_or(0), 0);
+    kill(logger.pid(), Signal::HUP);
+    assert_eq!(logger.end().code, 0);
+    let logger = run(Some("n3  s4096 pX"), &input);
+    input.write("two\n");
+    until("it is there", || text(path).ends_with("X two\n"));
+    input.close();
+    assert_eq!(logger.end().code, 0);
+    fs::remove_dir_all(base).unwrap();
 }
 
 // ------------------------------------------------------------------------------------------------- kills

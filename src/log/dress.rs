@@ -202,7 +202,7 @@ mod tests {
         assert_eq!(put(&dress, b"hello"), "@400000006b01e1b9006acfc1 web/2 | x hello\n");
         let dress =
             Dress { label: Some(Label { format: Format::Json, ..label.clone() }), ..Dress::default() };
-        let time = "2026-11-21T17:43:16.007000Z";
+        let time = "2026-11-21T18:23:16.007000Z";
         assert_eq!(
             put(&dress, b"a \"b\"\x01\xff"),
             format!(

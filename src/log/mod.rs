@@ -6,11 +6,15 @@
 //! - [`spool`]: what is on its way from the pipe; why nothing is lost or doubled by `kill -9` at any instant.
 //! - [`dir`], [`archive`]: a directory of logs, as s6-log has it; rotation.
 //! - [`run`]: the loop.
+//! - [`read`], [`place`], [`tail`]: lines read again; where a service's are; of many services in order.
 
 pub mod archive;
 pub mod dir;
 pub mod dress;
+pub mod place;
+pub mod read;
 pub mod run;
 pub mod script;
 pub mod select;
 pub mod spool;
+pub mod tail;
