@@ -1,7 +1,6 @@
 //! `init` as pid 1 with real services: what a container prints, how it ends.
 
 #[path = "support/boot.rs"]
-#[allow(dead_code)]
 mod support;
 
 use rustix::process::Signal;

@@ -2,7 +2,6 @@
 //! the list of checks that was made by running the original.
 
 #[path = "support/boot.rs"]
-#[allow(dead_code)]
 mod support;
 
 use rustix::process::Signal;
