@@ -236,7 +236,9 @@ impl<'a> Spawn<'a> {
         let share = self.lock.is_none();
         let unshare = share && !self.all_descriptors && CAN_UNSHARE.load(Ordering::Relaxed);
         let window = Window::fill(self.fds).map_err(|errno| SpawnError { step: Step::Descriptors, errno })?;
-        let meanwhile = meanwhile.filter(|_| share && raw::HERE);
+        // What gives a child its attributes sets errno where it fails, which we would share.
+        let alike = self.attributes.is_none() && self.mask.is_none();
+        let meanwhile = meanwhile.filter(|_| share && alike && raw::HERE);
         let mut flags = libc::SIGCHLD | libc::CLONE_PARENT_SETTID;
         if share {
             flags |= libc::CLONE_VM;
