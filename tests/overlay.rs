@@ -769,8 +769,9 @@ fn scripts_find_themselves_where_they_expect_to() {
     let image = image.longrun("svc-web", "pwd -P; echo \"arguments: $*\"; sleep 0.02; exit 3", &["init-a"]);
     let image = image.script("svc-web/finish", "echo \"finish: $1 $2 $3 ${4:+group}\"; pwd -P; exit 125");
     let image = image.oneshot("init-a", "pwd -P; echo name $RC_NAME; readlink /proc/self/fd/0", &["base"]);
-    let container = image.longrun("other", SLEEP, &[]).boot(&["sh", "-c", "cat /run/s6/workdir; sleep 1000"]);
+    let container = image.longrun("other", SLEEP, &[]).boot(&["sh", "-c", "echo command runs; sleep 1000"]);
     container.wait_for("finish: 3 0 svc-web group\n");
+    container.wait_for("command runs\n");
     let ended = container.stop();
     ended.exits(143).says("/servicedirs/svc-web\narguments: svc-web\n");
     in_order(&ended.said, &["/servicedirs/s6rc-oneshot-runner\n", "name init-a\n", "/dev/null\n"]);

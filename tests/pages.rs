@@ -295,7 +295,12 @@ sed 's/ ([0-9].*)/ (TIME)/' said; echo $code
 fn rc_tells_how_it_is_used() {
     let script = format!(
         r#"{RC}
-for option in -h --help; do rc $option >said; grep -o '\(check\|up | down\|change\|list\|status\|graph\|compile\|init\) [^ ]*' said; done
+for option in -h --help; do
+    rc $option >said
+    for word in check up down restart reload apply change list status deps graph why blame critical plot compile init; do
+        grep -qw "$word" said || echo "no $word"
+    done
+done
 for wrong in '' -x frob up down compile init 'init scan'; do
     code=0; rc $wrong 2>said || code=$?
     echo "$code $(head -n 1 said)"
@@ -304,10 +309,8 @@ rc -l live up other >/dev/null
 rc -l live list -a; rc -l live list --up never other
 "#
     );
-    let commands =
-        "check [\nup | down name...\nchange [\nlist [\nstatus [\ngraph [\ncompile database\ninit -c\n";
-    let usage = "100 rc: fatal: usage: rc check [ --root image ] [ source... ]\n".repeat(8);
-    prints(&script, &format!("{commands}{commands}{usage}other\nother\n"));
+    let usage = "100 rc: fatal: usage: rc check [ --root image ] [ --layer ] [ source... ]\n".repeat(8);
+    prints(&script, &format!("{usage}other\nother\n"));
 }
 
 // ------------------------------------------------------------------------------------------------ svstat
