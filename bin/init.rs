@@ -18,9 +18,6 @@ pub fn main() -> ExitCode {
     cli::main("init", init)
 }
 
-/// How long a stop takes at most: less than the 10 s after which container engines kill.
-const STOP_TIME: Duration = Duration::from_secs(9);
-
 /// Its options. Everything from the first other word on is the command.
 pub fn init(parser: lexopt::Parser) -> Result<u8> {
     settings::store_is_ours(false);
@@ -48,13 +45,13 @@ pub fn start(mut parser: lexopt::Parser, only_command: bool) -> Result<u8> {
     let blocked = signal::block_all();
     wait_for_closing();
     spawn::reserve_window().unable("set up descriptors")?;
-    let stop_time = match settings::text("PERENNIAL_STOP_TIME") {
-        None => STOP_TIME,
-        Some(text) => perennial::time::parse_duration(&text).unwrap_or_else(|| {
-            diag::warn(format_args!("PERENNIAL_STOP_TIME={text:?} is no duration: using 9s"));
-            STOP_TIME
-        }),
-    };
+    let stop_time = settings::text("PERENNIAL_STOP_TIME").and_then(|text| {
+        let time = perennial::time::parse_duration(&text);
+        if time.is_none() {
+            diag::warn(format_args!("PERENNIAL_STOP_TIME={text:?} is no duration: ignored"));
+        }
+        time
+    });
     let command = command.into_iter().map(|w| CString::new(w.into_vec()).expect("arguments have no NUL"));
     let options = Options {
         boot: Boot::now(sources),

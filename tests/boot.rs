@@ -149,8 +149,46 @@ fn a_service_that_does_not_end_is_named_with_what_helps() {
     let ended = container.stop();
     ended.exits(0).says("unable to stop service deaf: timed out (").says("): run (pid ");
     ended
-        .says("does not end (a file timeout-kill, in milliseconds, limits that)")
-        .says("the time is up: not stopped: web\n");
+        .says("does not end (a file timeout-kill, in milliseconds, limits that): killing it")
+        .says("service web successfully stopped");
+}
+
+#[test]
+fn the_time_for_a_stop_is_split_over_the_levels_of_dependencies() {
+    let deaf = "trap '' TERM; echo deaf; while :; do sleep 0.01; done";
+    let Some(image) = Image::new() else { return };
+    // What each needs gets its turn, whatever the others do.
+    let image = image.longrun("db", "trap 'echo db ends; exit' TERM; while :; do sleep 0.01; done", &["net"]);
+    let image = image.oneshot("net", "true", &[]).down("net", "echo net ends; exit 3");
+    let image = image.oneshot("hung", "true", &["db"]).down("hung", "echo hangs; exec sleep 1000");
+    let image = image.longrun("web", deaf, &["hung"]).longrun("other", SLEEP, &["base"]);
+    let container = image.env("PERENNIAL_STOP_TIME=3s").boot(&[]);
+    container.wait_for("up in ");
+    container.wait_for("deaf\n");
+    let ended = container.stop();
+    ended
+        .exits(0)
+        .says("unable to stop service web: timed out (")
+        .says("unable to stop service hung: timed out (");
+    ended.says("hangs\n").says("db ends\n").says("net ends\n").says("unable to stop service net: exit 3");
+    ended.says("service other successfully stopped").says("service db successfully stopped");
+}
+
+#[test]
+fn who_asks_for_time_to_stop_has_it() {
+    let Some(image) = Image::new() else { return };
+    // Both take longer than their share of the usual time would be.
+    let slow = "trap 'sleep 5; echo ends; exit' TERM; echo ready; while :; do sleep 0.01; done";
+    let image = image.longrun("web", slow, &["db"]).file("web/timeout-kill", "20000\n").longrun(
+        "db",
+        SLEEP,
+        &["net"],
+    );
+    let container = image.longrun("net", SLEEP, &[]).boot(&[]);
+    container.wait_for("up in ");
+    container.wait_for("ready\n");
+    let ended = container.stop();
+    ended.exits(0).says("ends\n").says("service net successfully stopped").does_not_say("killing");
 }
 
 // ---------------------------------------------------------------------------------------- a boot that fails

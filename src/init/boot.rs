@@ -9,8 +9,9 @@ use crate::process::{End as How, Signal};
 use crate::rc::engine::{End, Engine, Options, Progress, Report};
 use crate::rc::graph::{Graph, Index};
 use crate::rc::live::{self, Busy, Live, Origin};
-use crate::rc::source::{self, Findings};
+use crate::rc::source::{self, Definitions, Findings};
 use crate::report::{count, took};
+use crate::servicedir::definition::parse_uint;
 use crate::servicedir::{self, status::Status};
 use crate::supervise::wire::Standing;
 use crate::sys::signal::{self, Blocked, SignalFd};
@@ -162,6 +163,7 @@ impl Boot {
         let live = live::create(&place::live(), &place::scandir(), "", &definitions, graph)?;
         let top = self.sources.is_empty().then(|| overlay::TOP.to_owned());
         live.note_origin(&Origin { top, sources: self.sources.clone(), compiled: None })?;
+        note_stop_time(&definitions);
         Ok(Some(live))
     }
 
@@ -184,7 +186,8 @@ impl Boot {
         engine.restart_nothing()?;
         let up = |i: &Index| engine.states()[*i] != Standing::Down;
         let selection: BTreeSet<Index> = set((0..live.graph.services.len()).filter(up));
-        let options = Options { deadline: Some(deadline), even_essential: true, ..Options::default() };
+        let options =
+            Options { deadline: Some(deadline), even_essential: true, by_force: true, ..Options::default() };
         let signals = SignalFd::open(blocked).unable("create a signal descriptor")?;
         let report = self.change(&mut engine, &live, &selection, false, options, &signals)?;
         Ok(report.code())
@@ -217,6 +220,17 @@ impl Boot {
             diag::say_as(SPEAKER, Level::Warning, format_args!("{why}: not {what}: {skipped}"));
         }
         Ok(report)
+    }
+}
+
+/// Services that say themselves how long they may take to stop get that much, one after the other at worst:
+/// pid 1 will ask.
+fn note_stop_time(definitions: &Definitions) {
+    let files = definitions.values().flat_map(|d| &d.files).filter(|(file, _)| file == "timeout-kill");
+    let read = |(_, path): &(String, String)| servicedir::read_file(rustix::fs::CWD, path.as_str()).ok();
+    let millis: u64 = files.filter_map(read).filter_map(|text| parse_uint(&text)).map(u64::from).sum();
+    if millis > 0 {
+        place::note_stop_time(Duration::from_millis(millis));
     }
 }
 
@@ -267,6 +281,14 @@ impl Progress for Told<'_> {
         if self.verbosity >= 2 {
             let what = if up { "starting" } else { "stopping" };
             diag::say_as(SPEAKER, Level::Info, format_args!("service {name}: {what}"));
+        }
+    }
+
+    fn is_forced(&mut self, name: &str, duration: Duration) {
+        if self.verbosity >= 1 {
+            let (who, time) = (self.culprit(name), took(duration));
+            let text = format!("unable to stop service {name}: timed out ({time}){who}: killing it");
+            diag::say_as(SPEAKER, Level::Warning, text);
         }
     }
 

@@ -43,8 +43,9 @@ pub struct Options {
     pub command: Vec<CString>,
     /// Nothing but the command is started.
     pub only_command: bool,
-    /// From the request to stop to the exit.
-    pub stop_time: Duration,
+    /// From the request to stop to the exit; as long as usual, or as image and definitions ask for, if it is
+    /// not said.
+    pub stop_time: Option<Duration>,
     /// `S6_KILL_GRACETIME`: from the last polite signal to SIGKILL.
     pub kill_grace: Duration,
     /// Services get the container's whole environment.
@@ -58,6 +59,9 @@ pub fn run(options: Options, blocked: Blocked) -> Result<u8> {
     let mut init = Init::open(options, blocked)?;
     Ok(init.serve())
 }
+
+/// How long a stop takes at most: less than the 10 s after which container engines kill.
+const STOP_TIME: Duration = Duration::from_secs(9);
 
 /// How many dead strangers are remembered until it is known whether the scanner died with them.
 const BATCH: usize = 256;
@@ -134,7 +138,7 @@ impl Init {
             has_command: !options.command.is_empty(),
             has_services: !options.only_command,
             if_boot_fails: options.boot.if_it_fails,
-            stop_time: options.stop_time,
+            stop_time: options.stop_time.unwrap_or(STOP_TIME),
             kill_grace: options.kill_grace,
         };
         let (container, todo) = Container::new(rules);
@@ -360,7 +364,7 @@ impl Init {
             self.on_scanner_death(status);
         } else if pid == self.boot {
             self.boot = None;
-            self.container.set_if_boot_fails(settings::if_boot_fails());
+            self.heed_settings();
             self.feed(Event::BootEnded(status));
         } else if pid == self.stop {
             self.stop = None;
@@ -373,6 +377,18 @@ impl Init {
             }
             self.feed(Event::CommandEnded(status));
         }
+    }
+
+    /// What the hook, scripts and definitions say by now.
+    fn heed_settings(&mut self) {
+        self.container.set_if_boot_fails(settings::if_boot_fails());
+        let long = |time: &Duration| *time > Duration::from_secs(3);
+        let grace = settings::millis("S6_SERVICES_GRACETIME").filter(long);
+        let asked = place::stop_time().unwrap_or_default() + grace.unwrap_or_default();
+        let last = Some(self.options.kill_grace).filter(long).unwrap_or_default();
+        // Services have at least four ninths of the whole.
+        let stop_time = STOP_TIME + asked * 9 / 4 + last;
+        self.container.set_stop_time(self.options.stop_time.unwrap_or(stop_time));
     }
 
     /// One that is killed while it ends supervision has left its work undone: another one finishes it.

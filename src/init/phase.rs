@@ -188,6 +188,11 @@ impl Container {
         self.rules.if_boot_fails = if_boot_fails;
     }
 
+    /// How long a stop may take, from the request to the exit.
+    pub fn set_stop_time(&mut self, stop_time: Duration) {
+        self.rules.stop_time = stop_time;
+    }
+
     /// Whether the scanner is still wanted: if so, one that ends is started again.
     pub fn wants_scanner(&self) -> bool {
         match self.phase {

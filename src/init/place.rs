@@ -8,6 +8,7 @@ use std::ffi::CString;
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 /// The directory that all of this is in: `/run`, or what was found in its place.
 static RUN: OnceLock<String> = OnceLock::new();
@@ -222,6 +223,21 @@ fn open_control() -> Result<OwnedFd> {
     mknodat(CWD, &*path, FileType::Fifo, Mode::from_raw_mode(0o600), 0).map_err(fail)?;
     let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
     openat(CWD, &*path, flags, Mode::empty()).map_err(fail)
+}
+
+/// Where it is noted how long services may take to stop by their own rules, in milliseconds.
+fn stop_time_file() -> String {
+    below("/s6/basedir/stop-time")
+}
+
+/// Notes how long services may take to stop by their own rules.
+pub fn note_stop_time(time: Duration) {
+    let _ = fs::write(stop_time_file(), time.as_millis().to_string());
+}
+
+/// What was noted.
+pub fn stop_time() -> Option<Duration> {
+    fs::read_to_string(stop_time_file()).ok()?.parse().ok().map(Duration::from_millis)
 }
 
 /// Asks init to stop the container; `who` does so. Whether there is an init that hears it.

@@ -180,7 +180,12 @@ pub fn command(args: &Args) -> Result<u8> {
         restart: Restart::Changed,
         also: BTreeSet::new(),
         dry_run: args.dry_run,
-        options: Options { deadline: args.deadline(), jobs: args.jobs, even_essential: true },
+        options: Options {
+            deadline: args.deadline(),
+            jobs: args.jobs,
+            even_essential: true,
+            ..Options::default()
+        },
         ready_within: args.ready_within,
     };
     apply(&live, &wish).map(Applied::code)

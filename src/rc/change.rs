@@ -69,7 +69,8 @@ pub fn change(args: &Args, wish: Wish, busy: Busy, progress: &mut dyn Progress) 
         return Ok(code::OK);
     }
     let signals = listen_for_signals()?;
-    let options = Options { deadline, jobs: args.jobs, even_essential: args.even_essential };
+    let even_essential = args.even_essential;
+    let options = Options { deadline, jobs: args.jobs, even_essential, ..Options::default() };
     let report = match wish {
         Wish::Up | Wish::Down => {
             engine.change(&selection, wish == Wish::Up, options, Some(&signals), progress)?

@@ -101,6 +101,8 @@ pub trait Progress {
     fn wakes(&mut self, _index: Index) -> bool {
         false
     }
+    /// A step has used up its share of the time: it is killed.
+    fn is_forced(&mut self, _name: &str, _took: Duration) {}
     /// A step was being made when the change was cut short: `end` says why. [`Report::under_way`] has it too.
     fn is_cut_short(&mut self, _name: &str, _up: bool, _end: End, _took: Duration) {}
 }
@@ -114,6 +116,10 @@ pub struct Options {
     pub jobs: Option<usize>,
     /// Take essential services down too.
     pub even_essential: bool,
+    /// Everything is going down, in time: a step has a share of what is left until the deadline, as many of
+    /// them as there are levels behind it. What has not ended by then is killed, and whatever fails, what is
+    /// behind it is taken down as well.
+    pub by_force: bool,
 }
 
 /// How a change ended.
@@ -185,6 +191,8 @@ struct Step {
     part: Part,
     /// For longruns; the supervisor itself limits oneshots.
     limit: Option<Mono>,
+    /// Its share of the time is used up.
+    forced: bool,
 }
 
 /// The tag of a request of which no answer is awaited.
@@ -306,6 +314,7 @@ impl<'a> Engine<'a> {
         let steps: Vec<Index> = plan.with(Fate::Waiting).chain(plan.with(Fate::Running)).collect();
         let _note = underway::begin(&self.live.path, up, steps.iter().map(|index| graph.name(*index)));
         progress.plans(graph, &steps, up);
+        let levels = if options.by_force { levels(graph, plan.clone()) } else { Vec::new() };
         let mut change = Change {
             graph,
             engine: self,
@@ -315,6 +324,7 @@ impl<'a> Engine<'a> {
             waiting: VecDeque::new(),
             timings: Timings::new(),
             limits: BTreeSet::new(),
+            levels,
             report: Report::default(),
             progress,
         };
@@ -346,7 +356,10 @@ impl<'a> Engine<'a> {
                 report.failed.extend(Some((index, end)).filter(|_| !told));
                 progress.ends(&service.name, true, end, Duration::ZERO);
             } else if service.reload {
-                self.steps.insert(index, Step { free: now, began: now, part: Part::Reload, limit: None });
+                self.steps.insert(
+                    index,
+                    Step { free: now, began: now, part: Part::Reload, limit: None, forced: false },
+                );
                 self.ask(index)?;
             } else {
                 progress.ends(&service.name, true, End::Done, Duration::ZERO);
@@ -498,8 +511,10 @@ struct Change<'c, 'a> {
     /// Steps that could be made if so many were not being made, and since when.
     waiting: VecDeque<(Index, Mono)>,
     timings: Timings,
-    /// When the time of a longrun's step is up.
+    /// When the time of a longrun's step is up; by force, of any.
     limits: BTreeSet<(Mono, Index)>,
+    /// By force: for each service how many steps come one after the other from its own on.
+    levels: Vec<u32>,
     report: Report,
     progress: &'c mut dyn Progress,
 }
@@ -535,8 +550,8 @@ impl Change<'_, '_> {
 
     /// Notes a step that is being made. The time of a longrun's is for us to watch.
     fn watch(&mut self, index: Index, step: Step) {
-        if let Some(at) = step.limit.filter(|_| self.graph.services[index].longrun && step.part == Part::Main)
-        {
+        let longrun = self.graph.services[index].longrun && step.part == Part::Main;
+        if let Some(at) = step.limit.filter(|_| longrun || self.options.by_force) {
             self.limits.insert((at, index));
         }
         self.engine.steps.insert(index, step);
@@ -566,12 +581,25 @@ impl Change<'_, '_> {
         let part = if asks { Part::Condition } else { Part::Main };
         let rest = self.options.deadline.filter(|_| !service.longrun || asks);
         let own = self.engine.own_limit(index).map(|limit| began.after(limit));
-        let limit = own.into_iter().chain(rest).min();
-        self.watch(index, Step { free, began, part, limit });
+        let limit = own.into_iter().chain(rest).chain(self.share(index, began)).min();
+        self.watch(index, Step { free, began, part, limit, forced: false });
         match self.engine.ahead.remove(&index) {
             true => Ok(()),
             false => self.engine.ask(index),
         }
+    }
+
+    /// When a step has used up its share of the time.
+    fn share(&self, index: Index, began: Mono) -> Option<Mono> {
+        let levels = self.levels.get(index)?;
+        // What says itself how long it may take is killed by its supervisor.
+        let own = || format!("{}/servicedirs/{}/timeout-kill", self.engine.live.path, self.graph.name(index));
+        if self.graph.services[index].longrun && rustix::fs::access(own(), rustix::fs::Access::EXISTS).is_ok()
+        {
+            return None;
+        }
+        // A part is for seeing how what is killed ends.
+        Some(began.after(self.options.deadline?.since(began) * 9 / (10 * levels)))
     }
 
     /// Tells the supervisor of steps that are to follow.
@@ -584,6 +612,7 @@ impl Change<'_, '_> {
             graph: self.graph,
             plan: &self.plan,
             tag: &|index| engine.tag(index, part),
+            any_answer: self.options.by_force,
             asleep: (0..self.graph.services.len()).find(|index| self.progress.may_wake(*index)),
             known: BTreeMap::new(),
         };
@@ -631,6 +660,10 @@ impl Change<'_, '_> {
         }
         let up = self.plan.is_up();
         self.note(index, &step, end);
+        if step.forced {
+            self.report.failed.push((index, End::TimedOut));
+            return self.plan.done(self.graph, index);
+        }
         self.progress.ends(self.graph.name(index), up, end, clock::mono().since(step.began));
         match end {
             End::Done => {
@@ -643,7 +676,10 @@ impl Change<'_, '_> {
             }
             _ => {
                 self.report.failed.push((index, end));
-                self.plan.failed(self.graph, index);
+                match self.options.by_force {
+                    true => self.plan.done(self.graph, index),
+                    false => self.plan.failed(self.graph, index),
+                }
             }
         }
     }
@@ -664,9 +700,41 @@ impl Change<'_, '_> {
         let late = self.limits.iter().take_while(|(at, _)| *at <= now).map(|(_, index)| *index);
         let late: Vec<Index> = late.collect();
         for index in late {
+            if self.options.by_force {
+                self.force(index, now)?;
+                continue;
+            }
             self.engine.give_up(index, Part::Main)?;
             self.settle(index, End::TimedOut);
         }
+        Ok(())
+    }
+
+    /// Kills what a step waits for. If that does not help either, nobody waits any longer.
+    fn force(&mut self, index: Index, now: Mono) -> Result<()> {
+        let Some(step) = self.engine.steps.get(&index).copied() else { return Ok(()) };
+        if step.forced {
+            // What follows by itself would wait for ever.
+            let _ = self.engine.line.put(&Request::BeginChange);
+            self.engine.ahead.clear();
+            self.settle(index, End::TimedOut);
+            return Ok(());
+        }
+        self.progress.is_forced(self.graph.name(index), now.since(step.began));
+        match self.graph.services[index].longrun {
+            true => {
+                let dir = format!("{}/{}", self.engine.live.scandir, self.engine.live.entry(index));
+                let dir = crate::servicedir::open(rustix::fs::CWD, &*dir);
+                let _ = dir.map(|dir| client::control(dir, client::DIR, b"k"));
+            }
+            false => self.engine.give_up(index, step.part)?,
+        }
+        if let Some(at) = step.limit {
+            self.limits.remove(&(at, index));
+        }
+        let left = self.options.deadline.map_or(Duration::ZERO, |at| at.since(now));
+        let limit = Some(now.after(left / (2 * self.levels[index])));
+        self.watch(index, Step { forced: true, limit, ..step });
         Ok(())
     }
 
@@ -714,6 +782,8 @@ struct Followers<'p> {
     graph: &'p Graph,
     plan: &'p Plan,
     tag: &'p dyn Fn(Index) -> u32,
+    /// A step is made also if one before it fails.
+    any_answer: bool,
     /// A hidden one that may turn out to have something to do.
     asleep: Option<Index>,
     /// What is known already; None: it cannot be asked for ahead of time.
@@ -755,7 +825,7 @@ impl Followers<'_> {
         let mut tags = Vec::new();
         for (other, hard) in self.plan.before(self.graph, index) {
             let before = &self.graph.services[other];
-            let soft = if hard { 0 } else { SOFT };
+            let soft = if hard && !self.any_answer { 0 } else { SOFT };
             match self.plan.fate(other) {
                 Fate::Done => {}
                 _ if self.asleep == Some(other) && before.hidden => return None,
@@ -776,6 +846,17 @@ impl Followers<'_> {
         }
         (tags.len() <= MOST_BEFORE).then_some(tags)
     }
+}
+
+/// For each service that is to go down: how many steps come one after the other from its own on.
+fn levels(graph: &Graph, plan: Plan) -> Vec<u32> {
+    let mut levels = vec![0; graph.services.len()];
+    for index in plan.rehearse(graph).into_iter().rev() {
+        let behind = graph.services[index].needs.iter().map(|need| levels[*need]).max();
+        levels[index] = behind.unwrap_or(0) + u32::from(!graph.services[index].hidden);
+    }
+    levels.iter_mut().for_each(|levels| *levels = (*levels).max(1));
+    levels
 }
 
 fn is_over(deadline: Option<Mono>) -> bool {

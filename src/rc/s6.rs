@@ -159,7 +159,7 @@ fn change(args: &Args, prune: bool, verbosity: u32) -> Result<u8> {
     let closed = live.graph.closure(selection.iter().copied(), !args.up);
     let others: BTreeSet<Index> = set((0..live.graph.services.len()).filter(|index| !closed.contains(index)));
     let (down, up) = if args.up { (others, selection) } else { (closed, others) };
-    let options = Options { deadline, jobs: args.jobs, even_essential: args.even_essential };
+    let options = Options { deadline, jobs: args.jobs, even_essential: args.even_essential, by_force: false };
     let signals = change::listen_for_signals()?;
     for (set, wish) in [(down, false), (up, true)] {
         let report = engine.change(&set, wish, options, Some(&signals), &mut Told(verbosity))?;
@@ -468,7 +468,12 @@ pub fn update(mut parser: lexopt::Parser) -> Result<u8> {
         restart: Restart::Named(restart),
         also: wanted,
         dry_run: args.dry_run,
-        options: Options { deadline: args.deadline(), jobs: None, even_essential: args.even_essential },
+        options: Options {
+            deadline: args.deadline(),
+            jobs: None,
+            even_essential: args.even_essential,
+            by_force: false,
+        },
         ready_within: None,
     };
     Ok(match apply::apply(&live, &wish)? {
