@@ -61,8 +61,10 @@ fn whoever_takes_the_place_of_the_killed_looks_the_same() {
     let names = |text: &str| -> Vec<String> {
         text.lines().map(|line| line.split_whitespace().skip(1).collect::<Vec<_>>().join(" ")).collect()
     };
+    container.wait_until("the service is in its command line", || look().contains("s6-supervise web"));
     let first = look();
-    assert_eq!(names(&first), ["svscan svscan /run/service", "supervise supervise --listen ."]);
+    let is = ["svscan svscan /run/service", "supervise supervise --listen . s6-supervise web"];
+    assert_eq!(names(&first), is);
     container.inside(&format!("kill -9 {}", pids(&first).join(" ")));
     container.wait_until("both are there again", || {
         let now = look();

@@ -805,3 +805,19 @@ fn all_forms_of_up_work() {
     }
     ended.says("comment successfully started").says("empty successfully started");
 }
+
+#[test]
+fn supervised_services_are_in_the_list_of_processes() {
+    let Some(image) = Image::new() else { return };
+    let image = image.longrun("svc-nginx", SLEEP, &[]).longrun("svc-db", SLEEP, &[]);
+    let container = image.etc_script("services.d/old/run", SLEEP).boot(&[]);
+    let found = |name: &str| {
+        !container.shows(&format!("pgrep -f '[s]6-supervise {name}$|[s]6-supervise {name} '")).is_empty()
+    };
+    container.wait_until("they are there", || found("svc-nginx") && found("svc-db") && found("old"));
+    assert!(!found("svc"));
+    container.inside("rm /run/service/old; perennial svscanctl -an /run/service");
+    container.wait_until("one is gone", || !found("old"));
+    assert!(found("svc-nginx"));
+    container.stop().exits(0);
+}

@@ -3,7 +3,7 @@
 use super::{Errno, last_errno};
 use crate::process::{Pid, Signal, WaitStatus};
 use rustix::fs::{Mode, OFlags, open};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 /// Clock ticks per second in `/proc/PID/stat`: USER_HZ, 100 on every architecture Rust has.
 pub const TICK_NS: u64 = 10_000_000;
@@ -139,8 +139,36 @@ pub fn set_title(name: &str, words: &[&str]) {
     comm.iter_mut().zip(name.bytes().take(15)).for_each(|(to, from)| *to = from);
     // SAFETY: prctl reads at most 16 bytes, and the array ends with a NUL.
     unsafe { libc::prctl(libc::PR_SET_NAME, comm.as_ptr()) };
-    let Some(mut bounds) = memory_bounds() else { return };
     let text: &'static [u8] = words.iter().flat_map(|w| w.bytes().chain([0])).collect::<Vec<u8>>().leak();
+    show_arguments(text);
+}
+
+/// The command line that `ps` shows of this process from now on, as often as it changes: so much of `words` as
+/// there is room for.
+pub fn set_arguments<'w>(words: impl Iterator<Item = &'w str>) {
+    const ROOM: usize = 8192;
+    // The kernel shows no memory that belongs to a file, as that of a static does: it must be allocated.
+    static ALLOCATED: AtomicPtr<u8> = AtomicPtr::new(std::ptr::null_mut());
+    if ALLOCATED.load(Ordering::Relaxed).is_null() {
+        ALLOCATED.store(vec![0; ROOM].leak().as_mut_ptr(), Ordering::Relaxed);
+    }
+    // SAFETY: it was allocated with this length and is never freed; programs of this crate have one thread, and
+    // nobody else has the address but the kernel, which only reads.
+    let room: &'static mut [u8] =
+        unsafe { std::slice::from_raw_parts_mut(ALLOCATED.load(Ordering::Relaxed), ROOM) };
+    let mut used = 0;
+    for word in words {
+        let Some(place) = room.get_mut(used..used + word.len() + 1) else { break };
+        place[..word.len()].copy_from_slice(word.as_bytes());
+        place[word.len()] = 0;
+        used += word.len() + 1;
+    }
+    show_arguments(&room[..used]);
+}
+
+/// Tells the kernel where the command line lies: it stays there.
+fn show_arguments(text: &'static [u8]) {
+    let Some(mut bounds) = memory_bounds() else { return };
     bounds[7] = text.as_ptr() as u64;
     bounds[8] = bounds[7] + text.len() as u64;
     let map = MemoryMap { bounds, auxv: 0, auxv_size: 0, exe_fd: u32::MAX };

@@ -214,6 +214,10 @@ struct Host {
     trouble: Trouble,
     /// Connections are not taken until then.
     listen_at: Option<Mono>,
+    /// This is the scan directory that init made.
+    in_container: bool,
+    /// What is supervised has changed: when that is to be seen in our command line.
+    retitle_at: Option<Mono>,
     records: Option<OwnedFd>,
     links: Vec<Option<Link>>,
     /// Something was answered in this turn and not sent yet.
@@ -308,6 +312,8 @@ impl Host {
             faults: Faults::default(),
             trouble: Trouble::default(),
             listen_at: None,
+            in_container: !single && is_in_container(),
+            retitle_at: None,
             records: None,
             links: Vec::new(),
             replied: false,
@@ -647,4 +653,10 @@ fn watch_clock() -> Option<OwnedFd> {
     let flags = TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET;
     timerfd_settime(&fd, flags, &never).ok()?;
     Some(fd)
+}
+
+/// Whether the current directory is the scan directory that init made.
+fn is_in_container() -> bool {
+    let here = rustix::process::getcwd(Vec::new());
+    here.is_ok_and(|here| here.to_bytes() == crate::init::place::scandir().as_bytes())
 }

@@ -92,6 +92,7 @@ impl Host {
             let _ = self.watch(fifo, control);
         }
         self.busy = true;
+        self.retitle_soon();
         self.names.insert(service.name.clone(), id);
         self.identities.insert(service.identity, id);
         self.services[id as usize] = Some(Box::new(service));

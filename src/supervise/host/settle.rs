@@ -9,7 +9,7 @@ use crate::process::WaitStatus;
 use crate::supervise::machine::Event;
 use crate::supervise::oneshot;
 use crate::supervise::wire::{Outcome, Reply, Settled};
-use crate::sys::{Errno, clock, wait};
+use crate::sys::{Errno, clock, process, wait};
 use crate::time::Mono;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -135,6 +135,7 @@ impl Host {
             service
                 .warn(format_args!("{unread} bytes in its pipe are lost: it has ended without reading them"));
         }
+        self.retitle_soon();
         self.lives[id as usize] = self.lives[id as usize].wrapping_add(1);
         self.free.push(id);
         self.hunts.remove(&id).into_iter().for_each(Hunt::end);
@@ -188,11 +189,33 @@ impl Host {
         let deferred = self.deferred.values().map(|d| d.at).min();
         let timer = self.timers.first().map(|(at, _)| *at);
         let hunt = self.hunts.values().map(Hunt::deadline).min();
-        [deferred, timer, hunt, self.untold.retry_at, self.listen_at].into_iter().flatten().min()
+        [deferred, timer, hunt, self.untold.retry_at, self.listen_at, self.retitle_at]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// In a container, scripts look in the list of processes for `s6-supervise NAME`. There is time for that
+    /// when nothing more urgent is to be done.
+    pub(super) fn retitle_soon(&mut self) {
+        if self.retitle_at.is_none() && self.in_container && self.finishing.is_none() {
+            self.retitle_at = Some(clock::mono().after(Duration::from_millis(50)));
+        }
+    }
+
+    fn retitle(&mut self) {
+        self.retitle_at = None;
+        let own = self.place.title();
+        let services = self.services.iter().flatten().filter(|s| matches!(s.body, Body::Longrun(_)));
+        let all = services.flat_map(|service| ["s6-supervise", &*service.name]);
+        process::set_arguments(own.iter().map(|word| &**word).chain(all));
     }
 
     pub(super) fn run_timers(&mut self) {
         let now = clock::mono();
+        if self.retitle_at.is_some_and(|at| at <= now) {
+            self.retitle();
+        }
         while let Some((at, id)) = self.timers.first().copied().filter(|(at, _)| *at <= now) {
             self.timers.remove(&(at, id));
             let Some(service) = self.service_mut(id) else { continue };
