@@ -101,6 +101,9 @@ pub struct Process {
     pub state: u8,
     /// It leads a session.
     pub leads: bool,
+    /// It was made a moment ago and has not executed anything yet. (A supervisor that was forked and stays what it
+    /// is, is older.)
+    pub on_its_way: bool,
     pub words: Vec<String>,
 }
 
@@ -218,7 +221,7 @@ impl World {
             // A child that has not executed yet looks like its parent.
             let called = |p: &&Process| {
                 !p.leads
-                    && !is_on_its_way(p.pid)
+                    && !p.on_its_way
                     && p.state != b'Z'
                     && p.words.first().is_some_and(|w| w.rsplit('/').next() == Some(name))
             };
@@ -496,16 +499,12 @@ pub fn make_scripts(dir: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Whether a process was made a moment ago and has not executed anything yet. (A supervisor that was forked and
-/// stays what it is, is older.)
-fn is_on_its_way(pid: i32) -> bool {
-    let stat = perennial::process::Pid::from_raw(pid).and_then(perennial::sys::process::stat);
-    let age = |start: u64| Duration::from_nanos(perennial::sys::clock::boot().saturating_sub(start));
-    stat.is_none_or(|stat| stat.unexecuted && age(stat.start) < Duration::from_millis(500))
-}
-
 /// Looks at a process.
 pub fn process(pid: i32) -> Option<Process> {
+    // Before its words, which are its parent's until it has executed.
+    let seen = perennial::sys::process::stat(perennial::process::Pid::from_raw(pid)?)?;
+    let age = Duration::from_nanos(perennial::sys::clock::boot().saturating_sub(seen.start));
+    let on_its_way = seen.unexecuted && age < Duration::from_millis(500);
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
     let state = *fields[0].as_bytes().first()?;
@@ -513,7 +512,7 @@ pub fn process(pid: i32) -> Option<Process> {
     let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let words = line.split(|b| *b == 0).filter(|w| !w.is_empty());
     let words = words.map(|w| String::from_utf8_lossy(w).into_owned()).collect();
-    Some(Process { pid, state, leads, words })
+    Some(Process { pid, state, leads, on_its_way, words })
 }
 
 /// Makes a FIFO's place a plain file.
