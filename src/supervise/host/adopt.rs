@@ -152,6 +152,7 @@ impl Host {
         if self.service(id).is_some_and(|service| service.dead.is_some()) {
             return self.hunt_again(id);
         }
+        self.wake(id);
         self.wait_for_execution(slot);
         let birth = self.journal.unfinished_birth(slot);
         if birth.is_some_and(|b| b.pid.is_some()) {

@@ -126,6 +126,7 @@ impl Host {
 
     /// Starts `run` or `finish` and says how it went, unless something must be asked first: that is said later.
     pub(super) fn start(&mut self, id: Id, job: Job) -> Option<Event> {
+        self.wake(id);
         if job == Job::Run
             && let Some(answer) = self.gate(id)
         {
@@ -136,6 +137,7 @@ impl Host {
 
     /// Starts `run` or `finish` and says how it went.
     pub(super) fn start_now(&mut self, id: Id, job: Job) -> Event {
+        self.wake(id);
         self.prepare_for_orphans(id);
         let logger = self.logger_of(id);
         if job == Job::Run && self.logger_is_late(id, logger) {
@@ -381,6 +383,7 @@ impl Host {
 
     /// Starts a script and says how it went.
     pub(super) fn start_oneshot(&mut self, id: Id, script: Script) -> oneshot::Event {
+        self.wake(id);
         let Some(service) = self.service(id) else { return oneshot::Event::NotStarted };
         let launched = launch::oneshot(service, script, &self.surroundings());
         let service = self.service_mut(id).expect("still there");
