@@ -265,12 +265,30 @@ impl World {
             let stopped =
                 [own, other.pid].into_iter().any(|pid| process(pid).is_none_or(|p| p.state == b'T'));
             let recent = |at: Option<Instant>| at.is_some_and(|at| at.elapsed() < Duration::from_millis(700));
-            if stopped || recent(self.last_kill) || recent(self.supervise_since) {
+            if stopped
+                || recent(self.last_kill)
+                || recent(self.supervise_since)
+                || !self.both_hold(own, other.pid)
+            {
                 return None;
             }
             self.last_kill = Some(Instant::now());
         }
         Some(own)
+    }
+
+    /// Each of the two has what is written to loggers, should the other die. One that was stopped until a moment
+    /// ago has not, perhaps.
+    fn both_hold(&self, one: i32, other: i32) -> bool {
+        let open = |pid: i32| -> Vec<PathBuf> {
+            let fds = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+            fds.filter_map(|fd| fs::read_link(fd.path()).ok()).collect()
+        };
+        let (one, other) = (open(one), open(other));
+        let loggers = self.services.iter().filter(|svc| svc.listed && svc.kind == Kind::Logger);
+        loggers
+            .map(|svc| svc.dir.join("supervise/stdin"))
+            .all(|pipe| one.contains(&pipe) && other.contains(&pipe))
     }
 
     pub fn kill(&mut self, pid: i32, signal: Signal) {
