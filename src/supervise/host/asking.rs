@@ -210,6 +210,7 @@ impl Host {
 
     /// Looks at a command before the machine does. True: it need not, or not yet.
     pub(super) fn guard(&mut self, id: Id, command: Command) -> bool {
+        self.wake(id);
         if let Some(service) = self.service_mut(id) {
             service.read_definition();
         }
@@ -280,6 +281,7 @@ impl Host {
 
     /// Takes note of why `validate` said no.
     fn refuse(&mut self, id: Id, why: &str) {
+        self.wake(id);
         let now = clock::now();
         let Some(service) = self.service_mut(id) else { return };
         if let Some(dir) = &service.dir {
@@ -296,6 +298,7 @@ impl Host {
 
     /// `validate` said yes: an earlier no is history.
     fn accept(&mut self, id: Id) {
+        self.wake(id);
         let Some(service) = self.service_mut(id) else { return };
         let Some(aux) = &mut service.extra else { return };
         if aux.mind.refused.take().is_some() {
@@ -324,6 +327,7 @@ impl Host {
 
     /// Starts who is to be asked.
     fn ask(&mut self, id: Id, mut asking: Asking) -> Result<(), Failure> {
+        self.wake(id);
         let token = Token::Output(id, self.lives[id as usize]);
         let (blocked, now) = (self.blocked, clock::mono());
         let service = self.services[id as usize].as_deref_mut().ok_or_else(launch::directory_gone)?;

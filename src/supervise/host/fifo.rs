@@ -8,6 +8,7 @@ use crate::time::Mono;
 use rustix::event::epoll;
 use rustix::fs::{FileType, Mode, OFlags, fstat, openat};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// An open FIFO, and which one it is.
@@ -31,6 +32,12 @@ impl Fifo {
 }
 
 impl Fifo {
+    /// The directory of the service in whose `supervise` this is, by the name that it has now.
+    pub(super) fn home(&self) -> Option<PathBuf> {
+        let path = std::fs::read_link(format!("/proc/self/fd/{}", self.fd.as_raw_fd())).ok()?;
+        Some(path.parent().filter(|dir| dir.ends_with("supervise"))?.parent()?.to_owned())
+    }
+
     /// The same FIFO, for reading only.
     pub(super) fn reopen_for_reading(&self) -> Result<Fifo, Errno> {
         let path = format!("/proc/self/fd/{}", self.fd.as_raw_fd());

@@ -10,6 +10,7 @@ use crate::servicedir;
 use crate::sys::{process, socket};
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
 
 /// So many directories are open at a time that are not to stay so.
 const AWAKE: usize = 256;
@@ -151,15 +152,19 @@ impl Host {
             return;
         }
         let identity = service.identity;
-        let path = service.name.clone();
-        let opened = servicedir::open(&self.base, &*path).ok().filter(|dir| super::equip::is(dir, identity));
+        let (path, renamed) =
+            (service.name.clone(), service.longrun().and_then(|l| l.control.as_ref()?.home()));
+        let open = |path: &Path| {
+            servicedir::open(&self.base, path).ok().filter(|dir| super::equip::is(dir, identity))
+        };
+        let opened = open(Path::new(&*path)).or_else(|| open(&renamed?));
         match opened {
             Some(dir) => {
                 if let Some(service) = self.service_mut(id) {
                     service.dir = Some(dir);
                 }
             }
-            // It has another name now, or cannot be opened just now.
+            // It is gone, or cannot be opened just now.
             None => {
                 self.equip(id);
             }
