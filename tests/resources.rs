@@ -58,6 +58,7 @@ const SCENARIOS: &[Entry] = &[
     ("full_disk", full_disk),
     ("no_processes", no_processes),
     ("no_descriptors_to_tell", no_descriptors_to_tell),
+    ("no_room_for_what_svscan_hands_over", no_room_for_what_svscan_hands_over),
     ("many_services_with_few_descriptors", many_services_with_few_descriptors),
     ("directory_deleted_under_a_stubborn_service", directory_deleted_under_a_stubborn_service),
 ];
@@ -193,6 +194,38 @@ fn no_descriptors_to_tell(w: &World) {
     }
     until("it is over", || svscan.said().contains(&format!("over: {FAULT}")));
     assert_eq!(times_said(&svscan, FAULT), 2, "once, and that it is over:\n{}", svscan.said());
+}
+
+/// A new svscan comes while the supervisor has one number left, for the connection: what is handed over on it is
+/// asked for again.
+fn no_room_for_what_svscan_hands_over(w: &World) {
+    let a = w.service("a", SLEEP);
+    let mut svscan = w.svscan(&[]);
+    let (pid, supervise) = (a.pid(), parent(a.pid()));
+    let numbers = || -> Vec<u64> {
+        let fds = fs::read_dir(format!("/proc/{supervise}/fd")).unwrap().flatten();
+        fds.filter_map(|fd| fd.file_name().to_str()?.parse().ok()).collect()
+    };
+    let before = numbers().len();
+    kill(svscan.pid(), Signal::KILL);
+    until("svscan is dead, and seen to be", || !svscan.is_running() && numbers().len() + 2 <= before);
+    let open = numbers();
+    let free = (0..).find(|n| !open.contains(n)).unwrap();
+    let limit = |to: u64| {
+        let maximum = rustix::process::getrlimit(Resource::Nofile).maximum;
+        let new = Rlimit { current: Some(to), maximum };
+        rustix::process::prlimit(rustix::process::Pid::from_raw(supervise), Resource::Nofile, new).unwrap();
+    };
+    limit(free + 1);
+    let successor = w.start_daemon("svscan", &["scan"]);
+    until("there is no room", || svscan.said().contains("unable to take what svscan hands over"));
+    limit(4096);
+    let control = fs::canonicalize("scan/a/supervise/control").unwrap();
+    until("the new svscan keeps the control FIFO", || {
+        let fds = fs::read_dir(format!("/proc/{}/fd", successor.pid())).unwrap().flatten();
+        fds.map(|fd| fs::read_link(fd.path())).any(|link| link.is_ok_and(|link| link == control))
+    });
+    assert_eq!(a.pid(), pid);
 }
 
 /// More services than there would be descriptors for if each had three: all are supervised, told, taken over and

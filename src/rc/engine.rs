@@ -873,7 +873,7 @@ fn hear_states(
             Heard::Reply(Reply::States(list)) => by_name.extend(list),
             Heard::Reply(Reply::StatesEnd) => return Ok(by_name),
             Heard::Reply(Reply::Settled(answer)) => settled.push(answer),
-            Heard::Reply(Reply::Pruned) | Heard::Deadline | Heard::Signal => {}
+            Heard::Reply(Reply::Pruned | Reply::HelloAgain) | Heard::Deadline | Heard::Signal => {}
         }
     }
 }

@@ -688,6 +688,9 @@ impl Scanner {
     fn on_link(&mut self, key: &str) {
         let Some(supervisor) = self.supervisors.get_mut(key) else { return };
         let is_over = supervisor.on_link();
+        if std::mem::take(&mut supervisor.misses_hello) {
+            self.with(key, |supervisor, around| supervisor.greet(around));
+        }
         if self.supervisors.values().all(Supervisor::has_pruned) {
             self.pending.pruned();
         }

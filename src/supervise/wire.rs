@@ -114,6 +114,8 @@ pub enum Reply {
     StatesEnd,
     /// What is gone from the directory is told to end, or has ended.
     Pruned,
+    /// There was no room for the descriptors that came with [`Request::Hello`]: they are to come again.
+    HelloAgain,
 }
 
 /// A request that is settled.
@@ -295,6 +297,7 @@ impl Reply {
             }
             Reply::StatesEnd => vec![b'.'],
             Reply::Pruned => vec![b'p'],
+            Reply::HelloAgain => vec![b'h'],
         }
     }
 
@@ -324,6 +327,7 @@ impl Reply {
             }
             b'.' => Reply::StatesEnd,
             b'p' => Reply::Pruned,
+            b'h' => Reply::HelloAgain,
             _ => return None,
         })
     }
@@ -419,6 +423,7 @@ mod tests {
             Reply::States(vec![("web".into(), Standing::Between), ("/run/x".into(), Standing::Up)]),
             Reply::StatesEnd,
             Reply::Pruned,
+            Reply::HelloAgain,
         ] {
             assert_eq!(Reply::decode(&reply.encode()), Some(reply));
         }

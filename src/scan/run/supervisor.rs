@@ -42,6 +42,8 @@ pub(super) struct Supervisor {
     unsent: VecDeque<Vec<u8>>,
     /// What it was asked and has not answered: see [`Request::Prune`].
     prunes: VecDeque<bool>,
+    /// It could not take what it was handed over.
+    pub(super) misses_hello: bool,
     trouble: Trouble,
     started: Option<Mono>,
     /// Lives of less than a second, one after the other.
@@ -81,6 +83,7 @@ impl Supervisor {
             link: None,
             unsent: VecDeque::new(),
             prunes: VecDeque::new(),
+            misses_hello: false,
             trouble: Trouble::default(),
             started: None,
             short_lives: 0,
@@ -342,10 +345,11 @@ impl Supervisor {
                     }
                     return true;
                 }
-                Ok(message) if Reply::decode(&buf[..message.len]) == Some(Reply::Pruned) => {
-                    self.prunes.pop_front();
-                }
-                Ok(_) => {}
+                Ok(message) => match Reply::decode(&buf[..message.len]) {
+                    Some(Reply::Pruned) => drop(self.prunes.pop_front()),
+                    Some(Reply::HelloAgain) => self.misses_hello = true,
+                    _ => {}
+                },
                 Err(_) => return false,
             }
         }

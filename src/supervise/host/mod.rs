@@ -218,6 +218,8 @@ struct Host {
     in_container: bool,
     /// What is supervised has changed: when that is to be seen in our command line.
     retitle_at: Option<Mono>,
+    /// What svscan hands over could not be taken; when it is asked for again.
+    hello_at: Option<Mono>,
     records: Option<OwnedFd>,
     links: Vec<Option<Link>>,
     /// Something was answered in this turn and not sent yet.
@@ -314,6 +316,7 @@ impl Host {
             listen_at: None,
             in_container: !single && is_in_container(),
             retitle_at: None,
+            hello_at: None,
             records: None,
             links: Vec::new(),
             replied: false,

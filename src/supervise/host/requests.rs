@@ -54,6 +54,17 @@ impl Host {
         self.listen_at = Some(clock::mono().after(Duration::from_secs(1)));
     }
 
+    /// Has svscan hand over once more what we could not take.
+    pub(super) fn ask_for_hello(&mut self) {
+        self.hello_at = None;
+        let scanners = |(at, link): (usize, &Option<Link>)| {
+            Some(at as u32).filter(|_| link.as_ref().is_some_and(|l| l.scanner))
+        };
+        for link in self.links.iter().enumerate().filter_map(scanners).collect::<Vec<_>>() {
+            self.reply(link, &Reply::HelloAgain);
+        }
+    }
+
     /// Listens again.
     pub(super) fn listen_again(&mut self) {
         self.listen_at = None;
@@ -182,7 +193,15 @@ impl Host {
     /// svscan is here, for the first time or reborn.
     pub(super) fn on_hello(&mut self, fds: Vec<OwnedFd>) {
         let mut fds = fds.into_iter();
-        let (Some(keeper), Some(records)) = (fds.next(), fds.next()) else { return };
+        let (Some(keeper), Some(records)) = (fds.next(), fds.next()) else {
+            // The kernel drops what it cannot give us a number for.
+            let error = Error::unable("take what svscan hands over", Errno::MFILE);
+            self.trouble.note("hello", error, "retrying every second");
+            self.hello_at = Some(clock::mono().after(Duration::from_secs(1)));
+            return;
+        };
+        self.trouble.over("hello");
+        self.hello_at = None;
         // svscan has a copy of the one that we had: it is taken out by hand.
         if let Some(old) = self.records.take() {
             let _ = epoll::delete(&self.epoll, &old);

@@ -189,7 +189,7 @@ impl Host {
         let deferred = self.deferred.values().map(|d| d.at).min();
         let timer = self.timers.first().map(|(at, _)| *at);
         let hunt = self.hunts.values().map(Hunt::deadline).min();
-        [deferred, timer, hunt, self.untold.retry_at, self.listen_at, self.retitle_at]
+        [deferred, timer, hunt, self.untold.retry_at, self.listen_at, self.hello_at, self.retitle_at]
             .into_iter()
             .flatten()
             .min()
@@ -238,6 +238,9 @@ impl Host {
         let due = |(id, hunt): (&Id, &Hunt)| (hunt.deadline() <= now).then_some(*id);
         for id in self.hunts.iter().filter_map(due).collect::<Vec<_>>() {
             self.hunt(id);
+        }
+        if self.hello_at.is_some_and(|at| at <= now) {
+            self.ask_for_hello();
         }
         if self.listen_at.is_some_and(|at| at <= now) {
             self.listen_again();
