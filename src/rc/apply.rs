@@ -408,7 +408,11 @@ impl Steps {
 /// locked.
 pub fn mend(path: &str) -> Result<()> {
     let there = |name: &str| fs::symlink_metadata(format!("{path}/{name}")).is_ok();
-    if there("commit") {
+    // The graph goes last: where it is not there any more, all is in its place.
+    if there("commit") && !there("commit/graph") {
+        remove(&format!("{path}/commit"))?;
+        remove(&format!("{path}/previous"))?;
+    } else if there("commit") {
         diag::warn("another rc was killed while it applied new definitions: finishing that");
         let live = Live::open(path)?;
         install(&live)?;

@@ -819,7 +819,7 @@ impl Followers<'_> {
     /// All before it being known.
     fn tags(&self, index: Index) -> Option<Vec<u32>> {
         let service = &self.graph.services[index];
-        if service.condition && self.plan.is_up() {
+        if service.condition && self.plan.is_up() || self.plan.is_kept(index) {
             return None;
         }
         let mut tags = Vec::new();

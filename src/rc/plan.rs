@@ -192,6 +192,11 @@ impl Plan {
         self.ready.is_empty() && self.running == 0
     }
 
+    /// Whether a service will not be taken down when its turn comes.
+    pub fn is_kept(&self, index: Index) -> bool {
+        self.kept[index] && !self.is_so[index]
+    }
+
     /// What became of a service.
     pub fn fate(&self, index: Index) -> Fate {
         self.fates[index]
