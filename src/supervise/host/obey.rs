@@ -16,6 +16,11 @@ use crate::sys::signal::Target;
 use crate::sys::{Errno, clock, signal};
 use std::cell::Cell;
 use std::os::fd::AsFd;
+use std::time::Duration;
+
+/// That a script of a oneshot runs is written down if it still does after this. Most have ended by then, and
+/// what nobody had the time to read need not be written. What a successor needs is in the journal.
+const SHOW_AFTER: Duration = Duration::from_millis(20);
 
 impl Host {
     /// The process of a service has died.
@@ -358,7 +363,7 @@ impl Host {
     /// Tells a oneshot's machine what happened and does what it wants done.
     pub(super) fn feed_oneshot(&mut self, id: Id, event: oneshot::Event) {
         self.wake(id);
-        let mut next = Some(event);
+        let (mut next, mut due) = (Some(event), false);
         while let Some(event) = next.take() {
             let now = clock::now();
             let Some(service) = self.service_mut(id) else { return };
@@ -366,6 +371,10 @@ impl Host {
             let mut todo = oneshot::Todo::default();
             machine.on(now, event, &mut todo);
             service.status_due |= todo.status;
+            due = !matches!(event, oneshot::Event::Started { .. });
+            if !due {
+                service.rewrite_at = Some(now.mono.after(SHOW_AFTER));
+            }
             if let Some(service) = self.service(id) {
                 if let Some((pid, _)) = service.process() {
                     todo.signals.iter().for_each(|signal| self.signal(id, pid, To::Group, *signal));
@@ -377,7 +386,9 @@ impl Host {
                 self.settle_oneshot(id);
             }
         }
-        self.mark_due(id);
+        if due {
+            self.mark_due(id);
+        }
         self.set_timer(id);
     }
 
