@@ -182,3 +182,27 @@ fn on_a_terminal_it_is_seen_what_a_change_waits_for() {
     assert_eq!(piped.lines().count(), 2, "{piped}");
     container.stop();
 }
+
+#[test]
+fn of_what_failed_it_is_said_how_and_when_it_is_tried_again() {
+    let Some(image) = Image::new() else { return };
+    let image = image.longrun("flap", "exit 127", &[]).longrun("late", SLEEP, &[]);
+    let image = image.file("late/notification-fd", "3").file("late/timeout-up", "200");
+    let container = image.longrun("after-late", SLEEP, &["late"]).boot(&[]);
+    container.wait_for("unable to start service late");
+    container.wait_until("flap waits for its next start", || {
+        let json = container.shows("rc status --json flap");
+        json.contains("\"state\":\"waiting\"") && !json.contains("\"retry_seconds\":null")
+    });
+    container.wait_until("it says so", || {
+        let why = masked(&container.shows("rc why flap"));
+        why.starts_with("flap (longrun) died, and is started again\n")
+            && why.contains("\n  last exit  exit 127 (a program was not found)")
+            && why.contains("\n  next try   in TIME\n")
+    });
+    container.wait_until("the boot is over", || container.shows("rc blame").contains("timed-out"));
+    let why = masked(&container.shows("rc why late after-late"));
+    assert!(why.contains("late (longrun) was given up: it was not up within TIME\n"), "{why}");
+    assert!(why.contains("  blocked    it needs late: failed, not up within TIME\n"), "{why}");
+    container.stop();
+}

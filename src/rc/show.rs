@@ -38,6 +38,8 @@ pub struct Row {
     needs: Vec<String>,
     wants: Vec<String>,
     after: Vec<String>,
+    /// It was not up in time, and given up after this long.
+    pub late: Option<Duration>,
     /// What it waits for, where it waits for others, or was not started because of them.
     pub waits_for: Vec<String>,
 }
@@ -78,6 +80,10 @@ impl<'a> Look<'a> {
             "down" => self.why_down(row.name()),
             _ => None,
         };
+        if over.is_some_and(|(word, ..)| word == "failed") {
+            let late = self.last_try(row.name()).filter(|timing| timing.outcome == Outcome::TimedOut);
+            row.late = late.and_then(|timing| Some(timing.ended?.since(timing.started?)));
+        }
         if let Some((word, tone, waits)) = over {
             row.word = (word.to_owned(), tone);
             if waits {
@@ -150,6 +156,7 @@ impl<'a> Look<'a> {
             needs: names(&live.graph.shown_needs(index)),
             wants: names(&service.wants),
             after: names(&service.after),
+            late: None,
             waits_for: Vec::new(),
         }
     }
@@ -195,6 +202,11 @@ impl Row {
         self.state.retry.filter(|_| self.status.pid.is_none()).map(|at| now.age(at))
     }
 
+    /// That it was not up in time, if so.
+    pub fn not_in_time(&self) -> Option<String> {
+        self.late.map(|time| format!("not up within {}", took(time)))
+    }
+
     /// What there is to say beside its word.
     fn note(&self, now: Tai64n) -> String {
         let mut parts = Vec::new();
@@ -206,6 +218,7 @@ impl Row {
             ));
         }
         match (&self.state.failure, self.last_exit()) {
+            _ if self.late.is_some() => parts.extend(self.not_in_time()),
             (Some(failure), _) if !self.status.is_up() => parts.push(failure.clone()),
             (_, Some(wait)) if !self.is_up() && self.word.0 != "down" => parts.push(wait.to_string()),
             _ => {}

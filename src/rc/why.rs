@@ -18,6 +18,8 @@ use std::time::Duration;
 
 /// So many names of a list are shown.
 const NAMES: usize = 8;
+/// So many links of a way are shown; of a longer one its ends.
+const LINKS: usize = 6;
 /// So many lines of a log are shown.
 const LINES: usize = 6;
 
@@ -52,10 +54,6 @@ impl Answer<'_> {
         fact("next try", self.next_try().into_iter().collect());
         fact("log", self.log());
         text
-    }
-
-    fn failed(&self) -> Option<Timing> {
-        self.look.last_try(self.row.name()).filter(|timing| timing.outcome != Outcome::Done)
     }
 
     fn for_(&self) -> String {
@@ -95,11 +93,9 @@ impl Answer<'_> {
             }
             "blocked" => "was not started, because others are not up".to_owned(),
             "skipped" => "is down: its condition was not met".to_owned(),
-            "failed" => match self.failed() {
-                Some(Timing { outcome: Outcome::TimedOut, started: Some(from), ended: Some(to), .. }) => {
-                    format!("was not up in time: given up after {}", took(to.since(from)))
-                }
-                _ => "failed to come up".to_owned(),
+            "failed" => match self.row.not_in_time() {
+                Some(text) => format!("was given up: it was {text}"),
+                None => "failed to come up".to_owned(),
             },
             "unsupervised" => format!("has no supervisor: is svscan running on {}?", self.live.scandir),
             "down" => self.why_down(),
@@ -233,26 +229,39 @@ impl Answer<'_> {
     /// `it needs db, which needs mount: failed, exit 32`
     fn way(&self, way: &[Index], end: &Row) -> String {
         let mut text = String::from("it ");
-        for pair in way.windows(2) {
+        let links = way.len() - 1;
+        for (n, pair) in way.windows(2).enumerate() {
+            if links > LINKS && n > 1 && n + 1 < links {
+                if n == 2 {
+                    let _ = write!(text, ", and so on through {} more", links - 3);
+                }
+                continue;
+            }
             let service = &self.graph.services[pair[0]];
             let edge = match () {
                 () if service.wants.contains(&pair[1]) => "wants",
                 () if service.after.contains(&pair[1]) => "comes after",
                 () => "needs",
             };
-            let which = if pair[0] == way[0] { "" } else { ", which " };
+            let which = match n {
+                0 => "",
+                _ if links > LINKS && n > 1 => ", which at last ",
+                _ => ", which ",
+            };
             let _ = write!(text, "{which}{edge} {}", self.graph.name(pair[1]));
         }
         let _ = write!(text, ": {}", end.word.0);
-        if let Some(wait) = end.last_exit().filter(|_| end.word.0 != "down") {
-            let _ = write!(text, ", {}", with_cause(wait));
+        let exit = end.last_exit().filter(|_| end.word.0 != "down").map(with_cause);
+        if let Some(why) = end.not_in_time().or(exit) {
+            let _ = write!(text, ", {why}");
         }
         text
     }
 
     fn last_exit(&self) -> Option<String> {
         let wait = self.row.last_exit()?;
-        if !self.graph.services[self.row.index].longrun && self.row.is_up() {
+        let is_longrun = self.graph.services[self.row.index].longrun;
+        if self.row.late.is_some() || !is_longrun && self.row.is_up() {
             return None;
         }
         let times = match self.row.state.deaths {

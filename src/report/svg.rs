@@ -101,21 +101,16 @@ impl Default for Svg {
     }
 }
 
-/// How wide a text of 13 pixels is, in pixels, at most in the usual fonts. What is narrow counts half.
+/// How wide a text of 13 pixels is, in pixels, at most in the usual fonts.
 pub fn text_width(text: &str) -> i32 {
-    let half =
-        |c: char| matches!(c, 'i' | 'j' | 'l' | 't' | 'f' | 'r' | '.' | ',' | ' ' | '-' | ':' | '\'' | '|');
-    text.chars()
-        .map(|c| {
-            if half(c) {
-                5
-            } else if c == 'm' || c == 'w' {
-                12
-            } else {
-                8
-            }
-        })
-        .sum()
+    let width = |c: char| match c {
+        'i' | 'j' | 'l' | 't' | 'f' | 'r' | '.' | ',' | ' ' | '-' | ':' | '\'' | '|' => 5,
+        'm' | 'w' | 'M' | 'W' | '@' => 12,
+        // Scripts whose letters are as wide as they are high.
+        '\u{1100}'.. => 14,
+        _ => 8,
+    };
+    text.chars().map(width).sum()
 }
 
 /// The text as it stands in a document. What XML does not allow at all becomes a question mark.

@@ -429,10 +429,10 @@ impl Machine {
         self.deaths
     }
 
-    /// When it will be started, after an attempt that failed.
+    /// When it will be started: after an attempt that failed, or a life that was short.
     pub fn retry_at(&self) -> Option<Mono> {
         match self.state {
-            State::Down { start_at } if self.failures > 0 && self.want_up => start_at,
+            State::Down { start_at } if self.want_up => start_at,
             _ => None,
         }
     }

@@ -296,12 +296,14 @@ impl Service {
 
     /// What `supervise/state` shall say.
     fn state(&self, now: Now) -> State {
+        let later = |at: &Mono| *at > now.mono;
+        let wall = |at: Mono| Stamp { mono: at, ..now.into() }.reanchored(now).wall;
         match &self.body {
             Body::Longrun(l) => State {
                 starts: l.machine.starts(),
                 deaths: l.machine.deaths(),
                 adopted: self.adoptions,
-                retry: l.machine.retry_at().map(|at| Stamp { mono: at, ..now.into() }.reanchored(now).wall),
+                retry: l.machine.retry_at().filter(later).map(wall),
                 failure: self.failure.clone(),
                 oneshot: None,
                 cause: l.machine.last_told().word().map(str::to_owned),
