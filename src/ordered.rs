@@ -18,6 +18,12 @@ pub fn unique<T: Ord>(list: Vec<T>) -> Vec<T> {
     list
 }
 
+/// The places of a list's items in the order of these keys; of equal ones the first comes first.
+pub fn places_by_key(keys: impl Iterator<Item = u64>) -> Vec<usize> {
+    let pairs: Vec<(u64, usize)> = keys.enumerate().map(|(place, key)| (key, place)).collect();
+    sorted(pairs).into_iter().map(|(_, place)| place).collect()
+}
+
 /// All items as a set.
 pub fn set<T: Ord>(items: impl IntoIterator<Item = T>) -> BTreeSet<T> {
     let mut set = BTreeSet::new();
@@ -40,6 +46,7 @@ mod tests {
     fn in_order_and_once() {
         assert_eq!(sorted(vec![3, 1, 2, 1]), [1, 1, 2, 3]);
         assert_eq!(unique(vec!["b", "a", "b"]), ["a", "b"]);
+        assert_eq!(places_by_key([7, 3, 7, 1].into_iter()), [3, 1, 0, 2]);
         assert_eq!(set([2, 1, 2]).into_iter().collect::<Vec<_>>(), [1, 2]);
         assert_eq!(map([(1, 'a'), (0, 'b'), (1, 'c')]).into_iter().collect::<Vec<_>>(), [(0, 'b'), (1, 'c')]);
     }

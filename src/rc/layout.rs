@@ -7,8 +7,7 @@
 //! barycentre method find; then each box stands as near to the middle of its neighbours as there is room.
 #![forbid(unsafe_code)]
 
-use crate::ordered::sorted;
-use std::collections::{BTreeMap, BTreeSet};
+use crate::ordered::places_by_key;
 
 /// Pixels: height of a box.
 pub const BOX: i32 = 30;
@@ -147,7 +146,15 @@ fn rows(widths: &[i32], edges: &[Edge], wanted: i32) -> Vec<usize> {
 struct Net {
     places: Vec<Place>,
     rows: Vec<Vec<usize>>,
-    lanes: BTreeMap<(usize, u8, usize), usize>,
+    lanes: Vec<Lane>,
+}
+
+/// A place for the edges of a kind that leave a box.
+struct Lane {
+    from: usize,
+    kind: u8,
+    row: usize,
+    place: usize,
 }
 
 impl Net {
@@ -157,31 +164,42 @@ impl Net {
         let mut net = Net {
             places: widths.iter().map(|w| place(*w)).collect(),
             rows: vec![Vec::new(); count],
-            lanes: BTreeMap::new(),
+            lanes: Vec::new(),
         };
         for (index, row) in row.iter().enumerate() {
             net.rows[*row].push(index);
         }
-        let mut links = BTreeSet::new();
         for edge in edges {
             let mut from = edge.from;
             for at in row[edge.from] + 1..row[edge.to] {
-                let next = net.places.len();
-                let lane = *net.lanes.entry((edge.from, edge.kind, at)).or_insert(next);
-                if lane == next {
-                    net.places.push(place(LANE));
-                    net.rows[at].push(lane);
-                }
-                links.insert((from, lane));
+                let lane = net.lane(edge, at).unwrap_or_else(|| net.add_lane(edge, at));
+                net.join(from, lane);
                 from = lane;
             }
-            links.insert((from, edge.to));
-        }
-        for (from, to) in links {
-            net.places[from].below.push(to);
-            net.places[to].above.push(from);
+            net.join(from, edge.to);
         }
         net
+    }
+
+    /// The place that an edge passes in a row.
+    fn lane(&self, edge: &Edge, row: usize) -> Option<usize> {
+        let is_its = |lane: &&Lane| lane.from == edge.from && lane.kind == edge.kind && lane.row == row;
+        self.lanes.iter().find(is_its).map(|lane| lane.place)
+    }
+
+    fn add_lane(&mut self, edge: &Edge, row: usize) -> usize {
+        let place = self.places.len();
+        self.places.push(Place { width: LANE, x: 0, above: Vec::new(), below: Vec::new() });
+        self.rows[row].push(place);
+        self.lanes.push(Lane { from: edge.from, kind: edge.kind, row, place });
+        place
+    }
+
+    fn join(&mut self, from: usize, to: usize) {
+        if !self.places[from].below.contains(&to) {
+            self.places[from].below.push(to);
+            self.places[to].above.push(from);
+        }
     }
 
     /// Puts each row in order.
@@ -203,26 +221,26 @@ impl Net {
 
     /// Each by the mean position of its neighbours above (or below); those without keep their place.
     fn order_row(&mut self, row: usize, down: bool) {
-        let position = self.positions(if down { row - 1 } else { row + 1 });
-        let count = self.rows[row].len() as i64;
-        let weighed = self.rows[row].iter().enumerate().map(|(at, index)| {
+        let other = if down { row - 1 } else { row + 1 };
+        let (position, others, count) = (self.positions(other), self.rows[other].len(), self.rows[row].len());
+        let means = self.rows[row].iter().enumerate().map(|(at, index)| {
             let place = &self.places[*index];
             let near = if down { &place.above } else { &place.below };
-            let sum: i64 = near.iter().filter_map(|n| position.get(n)).map(|p| *p as i64 * 1000).sum();
-            let mean = match near.len() as i64 {
-                0 => at as i64 * 1000 * position.len() as i64 / count,
-                n => sum / n,
-            };
-            (mean, at, *index)
+            let sum: usize = near.iter().map(|n| position[*n] * 1000).sum();
+            match near.len() {
+                0 => (at * 1000 * others / count) as u64,
+                n => (sum / n) as u64,
+            }
         });
-        let weighed = sorted(weighed.collect());
-        self.rows[row] = weighed.into_iter().map(|(_, _, index)| index).collect();
+        let order = places_by_key(means);
+        self.rows[row] = order.into_iter().map(|at| self.rows[row][at]).collect();
     }
 
-    fn positions(&self, row: usize) -> BTreeMap<usize, usize> {
-        let mut map = BTreeMap::new();
-        map.extend(self.rows[row].iter().enumerate().map(|(at, index)| (*index, at)));
-        map
+    /// Where in its row each place of a row stands.
+    fn positions(&self, row: usize) -> Vec<usize> {
+        let mut positions = vec![0; self.places.len()];
+        self.rows[row].iter().enumerate().for_each(|(at, index)| positions[*index] = at);
+        positions
     }
 
     /// How many pairs of lines cross.
@@ -232,7 +250,7 @@ impl Net {
             let position = self.positions(row);
             let mut met: Vec<usize> = Vec::new();
             for index in &self.rows[row - 1] {
-                let ends: Vec<usize> = self.places[*index].below.iter().map(|b| position[b]).collect();
+                let ends: Vec<usize> = self.places[*index].below.iter().map(|b| position[*b]).collect();
                 sum += ends.iter().map(|end| met.iter().filter(|m| *m > end).count()).sum::<usize>();
                 met.extend(ends);
             }
@@ -322,7 +340,7 @@ impl Net {
         let routes = edges.iter().map(|edge| {
             let mut points = vec![[self.port(edge, edges, widths, true), top(row[edge.from]) + BOX]];
             for at in row[edge.from] + 1..row[edge.to] {
-                let x = self.places[self.lanes[&(edge.from, edge.kind, at)]].x;
+                let x = self.lane(edge, at).map_or(0, |lane| self.places[lane].x);
                 points.extend([[x, top(at)], [x, top(at) + BOX]]);
             }
             points.push([self.port(edge, edges, widths, false), top(row[edge.to])]);
@@ -344,9 +362,13 @@ impl Net {
             let place = self.next(e, leaves);
             (self.places[place].x, place)
         };
-        let mut all = BTreeSet::new();
-        all.extend(edges.iter().filter(at_here).map(far));
-        let place = all.iter().position(|f| *f == far(edge)).unwrap_or(0) as i32;
+        let (mine, mut all) = (far(edge), Vec::new());
+        for other in edges.iter().filter(at_here).map(far) {
+            if !all.contains(&other) {
+                all.push(other);
+            }
+        }
+        let place = all.iter().filter(|other| **other < mine).count() as i32;
         let count = all.len() as i32;
         let step = 14.min((widths[here] - 16).max(0) / count.max(1));
         self.places[here].x + (2 * place - (count - 1)) * step / 2
@@ -354,8 +376,8 @@ impl Net {
 
     /// The place that an edge passes next after its box, or last before it.
     fn next(&self, edge: &Edge, leaves: bool) -> usize {
-        let mut lanes =
-            self.lanes.range((edge.from, edge.kind, 0)..=(edge.from, edge.kind, usize::MAX)).map(|(_, l)| *l);
+        let its = |lane: &&Lane| lane.from == edge.from && lane.kind == edge.kind;
+        let mut lanes = self.lanes.iter().filter(its).map(|lane| lane.place);
         let near = |place: &usize| match leaves {
             true => self.places[edge.from].below.contains(place),
             false => self.places[edge.to].above.contains(place),
@@ -376,6 +398,7 @@ impl Net {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::collections::BTreeSet;
 
     fn edge(from: usize, to: usize) -> Edge {
         Edge { from, to, kind: 0 }

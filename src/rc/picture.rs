@@ -8,7 +8,7 @@ use super::layout::{self, BOX, Edge};
 use crate::report::count;
 use crate::report::svg::{Anchor, Svg, WIDTH, text_width};
 use crate::report::table::Tone;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 /// What an edge is: its kind, the class that it is drawn in, what it is called, and DOT's word for its look.
@@ -43,23 +43,21 @@ struct Part<'a> {
 impl<'a> Part<'a> {
     fn new(graph: &'a Graph, chosen: &BTreeSet<Index>) -> Part<'a> {
         let services: Vec<Index> = graph.shown().filter(|i| chosen.contains(i)).collect();
-        let mut number = BTreeMap::new();
-        number.extend(services.iter().enumerate().map(|(n, i)| (*i, n)));
-        let mut edges = BTreeSet::new();
+        let number = |index: &Index| services.binary_search(index).ok();
+        let mut edges = Vec::new();
         for (to, index) in services.iter().enumerate() {
             let service = &graph.services[*index];
-            let mut known = BTreeSet::new();
+            let first = edges.len();
             for (kind, list) in
                 [&graph.shown_needs(*index), &service.wants, &service.after].iter().enumerate()
             {
-                for from in list.iter().filter_map(|i| number.get(i)).copied() {
-                    if known.insert(from) {
-                        edges.insert(Edge { from, to, kind: kind as u8 });
+                for from in list.iter().filter_map(number) {
+                    if !edges[first..].iter().any(|edge: &Edge| edge.from == from) {
+                        edges.push(Edge { from, to, kind: kind as u8 });
                     }
                 }
             }
         }
-        let edges: Vec<Edge> = edges.into_iter().collect();
         let kept = without_implied(services.len(), &edges);
         Part { graph, services, implied: edges.len() - kept.len(), edges: kept }
     }

@@ -9,11 +9,10 @@ use super::engine::{End, Progress};
 use super::graph::{Graph, Index};
 use super::times::before;
 use crate::diag;
-use crate::ordered::{set, sorted};
+use crate::ordered::{places_by_key, unique};
 use crate::report::{age, took};
 use crate::sys::{clock, env};
 use crate::time::Mono;
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// A change that is over by then is not drawn.
@@ -65,7 +64,7 @@ impl Progress for Shown {
 
     fn begins(&mut self, name: &str, _: bool) {
         if let Some(screen) = &mut self.screen {
-            screen.begins(name, clock::mono());
+            screen.set(name, State::Running(clock::mono()));
         }
     }
 
@@ -73,7 +72,7 @@ impl Progress for Shown {
         self.clear();
         say(name, up, end, duration);
         if let Some(screen) = &mut self.screen {
-            screen.ends(name);
+            screen.set(name, State::Over);
         }
     }
 
@@ -117,47 +116,48 @@ fn width() -> usize {
 struct Screen {
     began: Mono,
     up: bool,
-    /// How many steps there are.
-    all: usize,
-    over: usize,
-    /// Since when what is being done.
-    running: BTreeMap<String, Mono>,
-    /// What is not begun, and for what it waits that has a step too.
-    waiting: BTreeMap<String, BTreeSet<String>>,
+    steps: Vec<Step>,
     /// Lines on the screen that are ours.
     lines: usize,
     changed: bool,
     drawn: Mono,
 }
 
+/// A step of a change.
+struct Step {
+    name: String,
+    /// The steps that come before it.
+    before: Vec<usize>,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum State {
+    Waiting,
+    Running(Mono),
+    Over,
+}
+
 impl Screen {
     fn new(graph: &Graph, steps: &[Index], up: bool, now: Mono) -> Screen {
-        let steps = set(steps.iter().copied().filter(|index| !graph.services[*index].hidden));
-        let mut waiting = BTreeMap::new();
-        for index in &steps {
+        let shown: Vec<Index> =
+            unique(steps.iter().copied().filter(|index| !graph.services[*index].hidden).collect());
+        let step = |index: &Index| {
             let others = match up {
                 true => before(graph, *index),
                 false => graph.services[*index].needed_by.clone(),
             };
-            let others = others.into_iter().filter(|i| steps.contains(i)).map(|i| graph.name(i).to_owned());
-            waiting.insert(graph.name(*index).to_owned(), set(others));
-        }
-        Screen { began: now, up, all: steps.len(), waiting, changed: true, ..Screen::default() }
+            let before = others.iter().filter_map(|other| shown.binary_search(other).ok()).collect();
+            Step { name: graph.name(*index).to_owned(), before, state: State::Waiting }
+        };
+        let steps = shown.iter().map(step).collect();
+        Screen { began: now, up, steps, changed: true, ..Screen::default() }
     }
 
-    fn begins(&mut self, name: &str, now: Mono) {
-        self.waiting.remove(name);
-        self.running.insert(name.to_owned(), now);
-        self.changed = true;
-    }
-
-    fn ends(&mut self, name: &str) {
-        self.running.remove(name);
-        for others in self.waiting.values_mut() {
-            others.remove(name);
+    fn set(&mut self, name: &str, state: State) {
+        if let Some(step) = self.steps.iter_mut().find(|step| step.name == name) {
+            (step.state, self.changed) = (state, true);
         }
-        self.over += 1;
-        self.changed = true;
     }
 
     /// What takes our lines off the screen.
@@ -173,7 +173,7 @@ impl Screen {
 
     /// What puts them there as they are now, and when that is to be done again.
     fn draw(&mut self, now: Mono, columns: usize) -> (String, Option<Mono>) {
-        if self.all == 0 || self.running.is_empty() {
+        if !self.steps.iter().any(|step| matches!(step.state, State::Running(_))) {
             return (String::new(), None);
         }
         let first = self.began.after(BLINK);
@@ -196,15 +196,24 @@ impl Screen {
 
     fn text(&self, now: Mono) -> Vec<String> {
         // What has taken longest comes first.
-        let running = sorted(self.running.iter().map(|(name, since)| (*since, name)).collect());
-        let width = running.iter().take(SHOWN).map(|(_, name)| name.chars().count()).max().unwrap_or(0);
+        let age_of = |step: &Step| match step.state {
+            State::Running(since) => since.0,
+            State::Waiting | State::Over => u64::MAX,
+        };
+        let count = |is: fn(State) -> bool| self.steps.iter().filter(|step| is(step.state)).count();
+        let running = count(|state| matches!(state, State::Running(_)));
+        let order = places_by_key(self.steps.iter().map(age_of));
+        let shown = &order[..running.min(SHOWN)];
+        let width = shown.iter().map(|place| self.steps[*place].name.chars().count()).max().unwrap_or(0);
         let verb = if self.up { "starts" } else { "stops" };
         let mut lines = Vec::new();
-        for (since, name) in running.iter().take(SHOWN) {
-            let behind = self.waiting.iter().filter(|(_, others)| others.contains(*name));
-            let behind: Vec<&str> = behind.map(|(name, _)| name.as_str()).collect();
-            let pad = " ".repeat(width - name.chars().count());
-            let mut line = format!("  {name}{pad}  {verb}, {}", age(now.since(*since)));
+        for place in shown {
+            let step = &self.steps[*place];
+            let behind = self.steps.iter().filter(|s| s.state == State::Waiting && s.before.contains(place));
+            let behind: Vec<&str> = behind.map(|step| step.name.as_str()).collect();
+            let pad = " ".repeat(width - step.name.chars().count());
+            let time = age(now.since(Mono(age_of(step))));
+            let mut line = format!("  {}{pad}  {verb}, {time}", step.name);
             match behind.len() {
                 0 => {}
                 1..=3 => line.extend(["; for it waits ", &behind.join(", ")]),
@@ -212,11 +221,12 @@ impl Screen {
             }
             lines.push(line);
         }
-        if running.len() > SHOWN {
-            lines.push(format!("  and {} more", running.len() - SHOWN));
+        if running > SHOWN {
+            lines.push(format!("  and {} more", running - SHOWN));
         }
+        let (over, waiting) = (count(|s| s == State::Over), count(|s| s == State::Waiting));
         let time = age(now.since(self.began));
-        lines.push(format!("  {} of {} done, {} waiting; {time}", self.over, self.all, self.waiting.len()));
+        lines.push(format!("  {over} of {} done, {waiting} waiting; {time}", self.steps.len()));
         lines
     }
 }
@@ -234,7 +244,7 @@ mod tests {
     fn what_is_done_and_who_waits_for_it_stands_below_and_is_gone_at_the_end() {
         let g = graph(&["mount oneshot", "db longrun mount", "web longrun db", "cron longrun mount"]);
         let mut screen = Screen::new(&g, &[0, 1, 2, 3], true, at(0));
-        screen.begins("mount", at(0));
+        screen.set("mount", State::Running(at(0)));
         assert_eq!(screen.draw(at(10), 80), (String::new(), Some(at(300))), "not at once");
         let (text, next) = screen.draw(at(4300), 80);
         assert_eq!(
@@ -245,9 +255,9 @@ mod tests {
         assert_eq!(next, Some(at(4800)));
         assert_eq!(screen.draw(at(4400), 80), (String::new(), Some(at(4800))), "nothing has changed");
         assert_eq!(screen.clear(), "\r\x1b[2A\x1b[J");
-        screen.ends("mount");
-        screen.begins("db", at(4500));
-        screen.begins("cron", at(4500));
+        screen.set("mount", State::Over);
+        screen.set("db", State::Running(at(4500)));
+        screen.set("cron", State::Running(at(4500)));
         let (text, _) = screen.draw(at(5500), 31);
         assert_eq!(
             text,
@@ -266,7 +276,7 @@ mod tests {
         let g = graph(&lines);
         let all: Vec<Index> = (0..20).collect();
         let mut screen = Screen::new(&g, &all, false, at(0));
-        (10..30).for_each(|n| screen.begins(&format!("s{n}"), at(100 - n)));
+        (10..30).for_each(|n| screen.set(&format!("s{n}"), State::Running(at(100 - n))));
         let (text, _) = screen.draw(at(2000), 80);
         assert!(text.starts_with("  s29  stops, 1 s\n  s28  stops"), "{text}");
         assert!(text.ends_with("  and 12 more\n  0 of 20 done, 0 waiting; 2 s\n"), "{text}");

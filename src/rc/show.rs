@@ -97,7 +97,7 @@ impl<'a> Look<'a> {
     /// What a service that is down is besides: it waits for others, or the last try failed. With `true` what
     /// it waits for matters.
     fn why_down(&self, name: &str) -> Option<(&'static str, Tone, bool)> {
-        if self.underway.as_ref().is_some_and(|change| change.up && change.names.contains(name)) {
+        if self.underway.as_ref().is_some_and(|change| change.up && change.has(name)) {
             return Some(("waiting", Tone::Fair, true));
         }
         let last = self.last_try(name)?;

@@ -4,16 +4,15 @@
 
 use super::graph::{Graph, Index};
 use super::timing::{Outcome, Timing, Timings};
-use crate::ordered::sorted;
+use crate::ordered::places_by_key;
 use crate::report::table::{Table, Tone};
 use crate::report::{count, took};
 use crate::time::Mono;
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// The way up of one service in a change. Times count from the change's beginning.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bar {
     /// When it was started; None: it never was.
     pub started: Option<Duration>,
@@ -42,32 +41,28 @@ pub struct Change {
 impl Change {
     /// The first change that is known, or the last one that one of `chosen` was part of. None: there is none.
     pub fn find(graph: &Graph, timings: &Timings, chosen: &BTreeSet<Index>) -> Option<Change> {
-        let mut by_change: BTreeMap<Mono, Vec<(Index, Timing)>> = BTreeMap::new();
-        for (index, timing) in ways_up(graph, timings) {
-            by_change.entry(timing.asked).or_default().push((index, timing));
-        }
+        let all: Vec<(Index, Timing)> = ways_up(graph, timings).collect();
         let asked = match chosen.is_empty() {
-            true => by_change.keys().next(),
+            true => all.iter().map(|(_, timing)| timing.asked).min(),
             false => {
-                by_change.iter().rev().find(|(_, l)| l.iter().any(|(i, _)| chosen.contains(i))).map(|c| c.0)
+                let chosen = all.iter().filter(|(index, _)| chosen.contains(index));
+                chosen.map(|(_, timing)| timing.asked).max()
             }
         };
-        let asked = *asked?;
-        let members = by_change.remove(&asked)?;
-        let bars = members.iter().map(|(index, timing)| {
+        let asked = asked?;
+        let bars = all.iter().filter(|(_, timing)| timing.asked == asked).map(|(index, timing)| {
             let since = |at: Option<Mono>| at.map(|at| at.since(asked));
             let is_up = timing.outcome == Outcome::Done;
             Bar { started: since(timing.started), ended: since(timing.ended), index: *index, is_up }
         });
-        let (begun, never): (Vec<Bar>, Vec<Bar>) =
-            sorted(bars.collect()).into_iter().partition(|b| b.started.is_some());
-        let bars: Vec<Bar> = begun.into_iter().chain(never).collect();
+        let bars: Vec<Bar> = bars.collect();
+        // What never was comes last.
+        let key = |bar: &Bar| bar.started.map_or(u64::MAX, |at| at.as_micros() as u64);
+        let bars: Vec<Bar> = places_by_key(bars.iter().map(key)).into_iter().map(|n| bars[n]).collect();
         let total = bars.iter().filter_map(|b| b.ended).max().unwrap_or_default();
         let chain = chain(graph, &bars);
-        let later = match by_change.keys().next() {
-            Some(first) if *first > asked => by_change.values().map(Vec::len).sum(),
-            _ => 0,
-        };
+        // Of the first change some may have gone to later ones.
+        let later = if chosen.is_empty() { all.len() - bars.len() } else { 0 };
         Some(Change { bars, total, chain, later })
     }
 
@@ -105,11 +100,17 @@ pub fn before(graph: &Graph, index: Index) -> Vec<Index> {
 }
 
 fn chain(graph: &Graph, bars: &[Bar]) -> Vec<Index> {
-    let mut ended = BTreeMap::new();
-    ended.extend(bars.iter().filter_map(|bar| Some((bar.index, bar.ended?))));
+    let mut ended = vec![None; graph.services.len()];
+    bars.iter().for_each(|bar| ended[bar.index] = bar.ended);
+    // Of several the first.
     let last = |among: &[Index]| {
-        let known = among.iter().filter_map(|i| Some((*ended.get(i)?, Reverse(*i))));
-        known.max().map(|(_, Reverse(index))| index)
+        let mut last: Option<Index> = None;
+        for index in among.iter().copied().filter(|i| ended[*i].is_some()) {
+            if last.is_none_or(|last| ended[index] > ended[last]) {
+                last = Some(index);
+            }
+        }
+        last
     };
     let all: Vec<Index> = bars.iter().map(|bar| bar.index).collect();
     let mut chain: Vec<Index> = Vec::new();
@@ -130,10 +131,12 @@ pub fn blame(graph: &Graph, timings: &Timings, chosen: &BTreeSet<Index>, colour:
             continue;
         }
         let (Some(started), Some(ended)) = (timing.started, timing.ended) else { continue };
-        rows.push((Reverse(ended.since(started)), index, started.since(timing.asked), timing.outcome));
+        rows.push((ended.since(started), index, started.since(timing.asked), timing.outcome));
     }
     let mut table = Table::new(&["took", "waited", "result", "service"], &[0, 1]);
-    for (Reverse(time), index, waited, outcome) in sorted_by_first(rows) {
+    let slowest_first = |row: &(Duration, Index, Duration, Outcome)| u64::MAX - row.0.as_micros() as u64;
+    for place in places_by_key(rows.iter().map(slowest_first)) {
+        let (time, index, waited, outcome) = rows[place];
         let result = match outcome {
             Outcome::Done => ("up", Tone::Good),
             other => (other.word(), Tone::Bad),
@@ -146,14 +149,6 @@ pub fn blame(graph: &Graph, timings: &Timings, chosen: &BTreeSet<Index>, colour:
         ]);
     }
     table.to_text(colour)
-}
-
-/// By duration and name.
-fn sorted_by_first(
-    rows: Vec<(Reverse<Duration>, Index, Duration, Outcome)>,
-) -> Vec<(Reverse<Duration>, Index, Duration, Outcome)> {
-    let keys = sorted(rows.iter().enumerate().map(|(n, row)| (row.0, row.1, n)).collect());
-    keys.into_iter().map(|(_, _, n)| rows[n]).collect()
 }
 
 /// What `rc critical` prints: the chain, first to last, when each was up and what it took.

@@ -4,11 +4,9 @@
 //! when it began. The engine removes it at the end. It counts only while somebody holds the lock, so one that
 //! was left by an `rc` that was killed says nothing.
 
-use crate::ordered::set;
 use crate::servicedir;
 use crate::sys::lock;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, unlinkat};
-use std::collections::BTreeSet;
 
 /// The file's name in the live directory.
 pub const FILE: &str = "change";
@@ -19,7 +17,14 @@ pub struct Underway {
     /// Up, or down.
     pub up: bool,
     /// The services of the change, done already or not.
-    pub names: BTreeSet<String>,
+    pub names: Vec<String>,
+}
+
+impl Underway {
+    /// Whether a service has a step in it.
+    pub fn has(&self, name: &str) -> bool {
+        self.names.iter().any(|known| known == name)
+    }
 }
 
 /// A change has the file for as long as this lives.
@@ -53,5 +58,5 @@ pub fn read(live: &str) -> Option<Underway> {
     let bytes = servicedir::read_file(CWD, format!("{live}/{FILE}")).ok()?;
     let text = String::from_utf8_lossy(&bytes);
     let (first, names) = text.split_once('\n')?;
-    Some(Underway { up: first == "up", names: set(names.lines().map(str::to_owned)) })
+    Some(Underway { up: first == "up", names: names.lines().map(str::to_owned).collect() })
 }

@@ -12,7 +12,7 @@ use crate::process::WaitStatus;
 use crate::report::{age, cause, took};
 use crate::sys::clock;
 use crate::time::Tai64n;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -104,7 +104,7 @@ impl Answer<'_> {
     }
 
     fn is_in_change(&self) -> bool {
-        self.look.underway.as_ref().is_some_and(|change| change.names.contains(self.row.name()))
+        self.look.underway.as_ref().is_some_and(|change| change.has(self.row.name()))
     }
 
     fn limit(&self) -> String {
@@ -198,24 +198,25 @@ impl Answer<'_> {
         if self.row.is_up() || matches!(self.row.word.0.as_str(), "starting" | "stopping" | "finishing") {
             return Vec::new();
         }
-        let mut rows: BTreeMap<Index, Row> = BTreeMap::new();
-        let mut seen = BTreeSet::new();
+        let count = self.graph.services.len();
+        let (mut is_up, mut seen) = (vec![None; count], vec![false; count]);
         let mut queue = vec![vec![self.row.index]];
         let mut lines = Vec::new();
         while let Some(way) = queue.pop() {
             let Some(index) = way.last().copied() else { continue };
             let mut onward = Vec::new();
             for next in unique(before(self.graph, index)) {
-                let row = rows.entry(next).or_insert_with(|| self.look.row(next));
-                if !row.is_up() {
+                if !*is_up[next].get_or_insert_with(|| self.look.row(next).is_up()) {
                     onward.push(next);
                 }
             }
             if onward.is_empty() && way.len() > 1 {
-                lines.push(self.way(&way, &rows[&index]));
+                lines.push(self.way(&way, &self.look.row(index)));
             }
-            for next in onward.into_iter().rev().filter(|next| seen.insert(*next)) {
-                queue.push([&way[..], &[next]].concat());
+            for next in onward.into_iter().rev() {
+                if !std::mem::replace(&mut seen[next], true) {
+                    queue.push([&way[..], &[next]].concat());
+                }
             }
         }
         let more = lines.len().saturating_sub(NAMES);
