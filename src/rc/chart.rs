@@ -8,9 +8,9 @@ use std::time::Duration;
 
 const LIGHT: &str = ".wait{fill:#d0d7de}.start{fill:#218bff}.crit{fill:#e16f24}.fail{fill:#cf222e}\
     .ready{fill:#c9ecd2}.link{fill:none;stroke:#bc4c00;stroke-width:1.5}.key{fill:#953800}.wrong{fill:#a40e26}\
-    .row{stroke:#eff2f5}";
+    .row{stroke:#eff2f5}.time{paint-order:stroke;stroke:#c9ecd2;stroke-width:4px}";
 const DARK: &str = ".wait{fill:#3d444d}.start{fill:#388bfd}.crit{fill:#e0823d}.fail{fill:#f85149}\
-    .ready{fill:#1b4428}.link{stroke:#f0883e}.key{fill:#f0a05c}.wrong{fill:#ff8f88}.row{stroke:#1c2128}";
+    .ready{fill:#1b4428}.link{stroke:#f0883e}.key{fill:#f0a05c}.wrong{fill:#ff8f88}.row{stroke:#1c2128}.time{stroke:#1b4428}";
 
 /// Pixels around the chart.
 const MARGIN: i32 = 24;
@@ -171,11 +171,14 @@ impl Chart<'_> {
             () => "start",
         };
         self.svg.rect(class, [from, middle - BAR / 2, (to - from).max(2), BAR], 2, &about);
+        let at = to.max(from + 2) + 6;
         let (class, text) = match bar.is_up {
+            // On the bar of what is up, over any line that passes.
+            true if at + text_width(&time) < self.right => ("small time", time),
             true => ("small", time),
             false => ("small wrong", format!("failed, {time}")),
         };
-        self.svg.text(class, to.max(from + 2) + 6, middle + 4, Anchor::Start, &text);
+        self.svg.text(class, at, middle + 4, Anchor::Start, &text);
     }
 
     /// From each service of the critical chain to the next.
