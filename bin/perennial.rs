@@ -173,14 +173,14 @@ fn run(args: Vec<OsString>) -> u8 {
     let name = called.to_string_lossy();
     let name = name.rsplit('/').next().unwrap_or(&name);
     if let Some(command) = chain::find(name) {
-        return chain::main(command, called.as_bytes(), words(args));
+        return chain::main(command, chain::word(called.as_bytes().to_vec()), words(args));
     }
     let (name, program) = find(name).unwrap_or(("perennial", perennial));
     cli::run(name, program, lexopt::Parser::from_args(args))
 }
 
-fn words(args: impl Iterator<Item = OsString>) -> Vec<Vec<u8>> {
-    args.map(OsString::into_vec).collect()
+fn words(args: impl Iterator<Item = OsString>) -> Vec<chain::Word> {
+    args.map(|word| chain::word(word.into_vec())).collect()
 }
 
 fn find(called: &str) -> Option<(&'static str, Program)> {
@@ -210,7 +210,7 @@ fn perennial(mut parser: lexopt::Parser) -> Result<u8> {
             (None, Some("run")) => only_command(parser),
             (None, Some(name)) if chain::find(name).is_some() => {
                 let command = chain::find(name).expect("it was found");
-                Ok(chain::main(command, name.as_bytes(), words(parser.raw_args()?)))
+                Ok(chain::main(command, command.name.as_bytes(), words(parser.raw_args()?)))
             }
             _ => Err(Error::usage(format!("no program {:?} in here (perennial list shows all)", word))),
         },

@@ -68,6 +68,11 @@ impl Error {
         self.code
     }
 
+    /// The sentence.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
     /// Why the system refused, if it did.
     pub fn errno(&self) -> Option<Errno> {
         self.errno

@@ -1,8 +1,7 @@
 //! Options and blocks on a command line.
 
-use super::{Word, cat_str, decimal, number, shown};
-use crate::diag::{self, Error, Result};
-use crate::execline::block;
+use super::{Result, Word, decimal, failed, number, shown, usage, warn};
+use crate::diag::{Error, code};
 use crate::sys::env;
 
 /// The words that a command was called with, its name left out, read from the front.
@@ -23,17 +22,17 @@ pub struct Args {
 impl Args {
     /// Words, and what to say of how they should have been.
     pub fn new(words: Vec<Word>, usage: &'static str) -> Args {
-        Args::called(Word::new(), words, usage)
+        Args::called(b"", words, usage)
     }
 
     /// The same of a command that was called by this name.
     pub fn called(name: Word, words: Vec<Word>, usage: &'static str) -> Args {
-        Args { words, at: 0, inside: 0, value: Vec::new(), usage, blocks: 0, name }
+        Args { words, at: 0, inside: 0, value: b"", usage, blocks: 0, name }
     }
 
     /// The name that the command was called by.
-    pub fn name(&self) -> &[u8] {
-        &self.name
+    pub fn name(&self) -> Word {
+        self.name
     }
 
     /// The next option of those in `letters`, where a colon follows each that takes a value; 0 when there is
@@ -41,7 +40,7 @@ impl Args {
     /// that is none.
     pub fn option(&mut self, letters: &str) -> Result<u8> {
         if self.inside == 0 {
-            match self.words.get(self.at).map(Vec::as_slice) {
+            match self.words.get(self.at).copied() {
                 Some(b"--") => {
                     self.at += 1;
                     return Ok(0);
@@ -50,7 +49,7 @@ impl Args {
                 _ => return Ok(0),
             }
         }
-        let word = &self.words[self.at];
+        let word = self.words[self.at];
         let letter = word[self.inside];
         let place = letters.bytes().position(|b| b == letter && b != b':').ok_or_else(|| self.misused())?;
         self.inside += 1;
@@ -58,9 +57,9 @@ impl Args {
         if letters.as_bytes().get(place + 1) == Some(&b':') {
             self.value = if rest.is_empty() {
                 self.at += 1;
-                self.words.get(self.at).ok_or_else(|| self.misused())?.clone()
+                self.words.get(self.at).ok_or_else(|| self.misused())?
             } else {
-                rest.to_vec()
+                rest
             };
         } else if !rest.is_empty() {
             return Ok(letter);
@@ -71,18 +70,19 @@ impl Args {
     }
 
     /// The value of the option just read.
-    pub fn value(&mut self) -> Word {
-        std::mem::take(&mut self.value)
+    pub fn value(&self) -> Word {
+        self.value
     }
 
     /// The same, as a number.
-    pub fn value_number(&mut self) -> Result<u32> {
-        number(&self.value).ok_or_else(|| self.misused())
+    pub fn value_number(&self) -> Result<u32> {
+        number(self.value).ok_or_else(|| self.misused())
     }
 
     /// The error for a command line that is not as it should be.
-    pub fn misused(&self) -> Error {
-        Error::usage(cat_str(&["usage: ", self.usage]))
+    #[inline(never)]
+    pub fn misused(&self) -> Box<Error> {
+        usage(&["usage: ", self.usage])
     }
 
     /// How many words are left.
@@ -99,13 +99,13 @@ impl Args {
     pub fn word(&mut self) -> Result<Word> {
         self.at_least(1)?;
         self.at += 1;
-        Ok(std::mem::take(&mut self.words[self.at - 1]))
+        Ok(self.words[self.at - 1])
     }
 
     /// The next word, which must be a number.
     pub fn number(&mut self) -> Result<u32> {
         let word = self.word()?;
-        number(&word).ok_or_else(|| self.misused())
+        number(word).ok_or_else(|| self.misused())
     }
 
     /// The next word, which must be a descriptor.
@@ -117,40 +117,39 @@ impl Args {
     pub fn variable(&mut self) -> Result<Word> {
         let name = self.word()?;
         if name.is_empty() || name.contains(&b'=') {
-            Err(Error::usage("invalid variable name"))
+            Err(usage(&["invalid variable name"]))
         } else {
             Ok(name)
         }
     }
 
     /// The block that is next. `what` is for messages: `if `, or nothing.
+    #[inline(never)]
     pub fn block(&mut self, what: &str) -> Result<Vec<Word>> {
-        let unterminated = || Error::usage(cat_str(&["unterminated ", what, "block"]));
-        let taken = block::take(&self.words[self.at..]).ok_or_else(unterminated)?;
+        let words = &self.words[self.at..];
+        let end = words.iter().position(|word| word.is_empty());
+        let words = &words[..end.ok_or_else(|| usage(&["unterminated ", what, "block"]))?];
         self.blocks += 1;
-        if let Some(unquoted) = taken.unquoted {
-            let place = self.blocks;
-            complain_of_unquoted(&self.words[self.at + unquoted], place, unquoted)?;
+        if let Some(unquoted) = words.iter().position(|word| word[0] != b' ') {
+            complain_of_unquoted(words[unquoted], self.blocks, unquoted)?;
         }
-        let words = taken.words.iter().map(|word| word.to_vec()).collect();
-        self.at = self.words.len() - taken.rest.len();
-        Ok(words)
+        self.at += words.len() + 1;
+        Ok(words.iter().map(|word| word.strip_prefix(b" ").unwrap_or(word)).collect())
     }
 
     /// A block that may not be empty.
     pub fn full_block(&mut self) -> Result<Vec<Word>> {
         match self.block("")? {
-            words if words.is_empty() => Err(Error::usage("empty block")),
+            words if words.is_empty() => Err(usage(&["empty block"])),
             words => Ok(words),
         }
     }
 
     /// Everything that is left.
     pub fn rest(&mut self) -> Vec<Word> {
-        let at = std::mem::replace(&mut self.at, 0);
-        let mut words = std::mem::take(&mut self.words);
-        words.drain(..at);
-        words
+        let rest = self.words[self.at..].to_vec();
+        self.at = self.words.len();
+        rest
     }
 }
 
@@ -165,18 +164,17 @@ pub fn complain_of_unquoted(word: &[u8], block: u32, at: usize) -> Result<()> {
     if strict == 0 {
         return Ok(());
     }
-    let place = [decimal(block), decimal(at as i64)];
-    let text = cat_str(&[
+    let text = [
         "unquoted argument ",
-        &shown(word),
+        shown(word),
         " at block ",
-        &shown(&place[0]),
+        shown(decimal(block)),
         " position ",
-        &shown(&place[1]),
-    ]);
+        shown(decimal(at as i64)),
+    ];
     if strict > 1 {
-        return Err(Error::usage(text));
+        return Err(failed(code::USAGE, &text));
     }
-    diag::warn(text);
+    warn(&text);
     Ok(())
 }

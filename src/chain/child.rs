@@ -1,8 +1,7 @@
 //! Processes beside us.
 
 use super::run::Found;
-use super::{Next, Word, c_string, unable};
-use crate::diag::{Error, Result};
+use super::{Result, c_string, decimal, failed, shown, unable, unable_to};
 use crate::process::{End, Pid, WaitStatus};
 use crate::sys::signal::Mask;
 use crate::sys::spawn::{self, CArray, Spawn, SpawnError};
@@ -38,26 +37,24 @@ impl Ended {
         match self.0.end() {
             End::Exit(_) => Ok(()),
             End::Signal(signal) => {
-                let number = super::decimal(signal.0);
-                let text = super::cat_str(&["child crashed with signal ", &super::shown(&number)]);
-                Err(Error::new(self.code(), text))
+                Err(failed(self.code(), &["child crashed with signal ", shown(decimal(signal.0))]))
             }
         }
     }
 }
 
 /// Starts a program with our descriptors and signals, and changes to the environment.
-pub fn start(argv: &[Word], changes: &[Word]) -> std::result::Result<Pid, Errno> {
+pub fn start(argv: &[&[u8]], changes: &[&[u8]]) -> std::result::Result<Pid, Errno> {
     start_with(argv, changes, None)
 }
 
 /// The same with another signal mask than ours.
 pub fn start_with(
-    argv: &[Word],
-    changes: &[Word],
+    argv: &[&[u8]],
+    changes: &[&[u8]],
     its_mask: Option<&Mask>,
 ) -> std::result::Result<Pid, Errno> {
-    let found = Found::look_for(&argv[0]);
+    let found = Found::look_for(argv[0]);
     let argv = CArray::new(argv.iter().map(|word| c_string(word)).collect());
     let environment = (!changes.is_empty()).then(|| CArray::new(env::changed(changes)));
     let (mask, blocked) = signal::hold();
@@ -73,20 +70,19 @@ pub fn start_with(
 }
 
 /// The same, where not being able to is the end.
-pub fn spawn(argv: &[Word], changes: &[Word]) -> Result<Pid> {
+pub fn spawn(argv: &[&[u8]], changes: &[&[u8]]) -> Result<Pid> {
     start(argv, changes).map_err(|errno| match errno {
         Errno::NOENT if argv[0].starts_with(b" ") => {
-            let name = super::shown(&argv[0]);
-            let hint = "no such program (its name begins with a space: is it a block where none belongs?)";
-            Error::new(111, super::cat_str(&["unable to spawn ", &name, ": ", hint]))
+            let hint = ": no such program (its name begins with a space: is it a block where none belongs?)";
+            failed(111, &["unable to spawn ", shown(argv[0]), hint])
         }
-        _ => unable("spawn", &argv[0], errno),
+        _ => unable_to("spawn", argv[0], errno),
     })
 }
 
 /// The same as somebody else's child: it is never ours to wait for.
-pub fn spawn_detached(argv: &[Word]) -> Result<Pid> {
-    let failed = |errno| unable("spawn", &argv[0], errno);
+pub fn spawn_detached(argv: &[&[u8]]) -> Result<Pid> {
+    let failed = |errno| unable_to("spawn", argv[0], errno);
     let [read, write] = fd::pipe().map_err(failed)?;
     let between = fork(|| {
         let report = match start(argv, &[]) {
@@ -115,7 +111,7 @@ pub fn fork(life: impl FnOnce() -> u8) -> Result<Pid> {
         life()
     });
     mask.restore();
-    forked.map_err(|errno| Error::unable("fork", errno))
+    forked.map_err(|errno| unable("fork", errno))
 }
 
 /// Waits for a child.
@@ -124,13 +120,6 @@ pub fn reap(pid: Pid) -> Ended {
 }
 
 /// Runs a command line to its end. One without words does nothing, and well.
-pub fn after(argv: &[Word], changes: &[Word]) -> Result<Ended> {
+pub fn after(argv: &[&[u8]], changes: &[&[u8]]) -> Result<Ended> {
     if argv.is_empty() { Ok(Ended::WELL) } else { spawn(argv, changes).map(reap) }
-}
-
-impl Next {
-    /// Starts it beside us.
-    pub fn spawn(&self) -> Result<Option<Pid>> {
-        if self.argv.is_empty() { Ok(None) } else { spawn(&self.argv, &self.changes).map(Some) }
-    }
 }

@@ -28,14 +28,18 @@ mod table;
 
 pub use args::{Args, complain_of_unquoted, strictness};
 pub use child::{Ended, after, fork, reap, spawn, spawn_detached, start, start_with};
-pub use run::{attempt, main};
+pub use run::main;
 pub use table::{Command, Names, all, find};
 
-use crate::diag::{Error, Result};
+use crate::diag::Error;
 use crate::sys::{Errno, env, fd};
 
-/// A word of a command line: any bytes but NUL.
-pub type Word = Vec<u8>;
+/// A word of a command line: any bytes but NUL. What commands make words of is never freed: soon another
+/// program is in their place. (Loops, which stay, make none that last.)
+pub type Word = &'static [u8];
+
+/// What can go wrong. Boxed, for then what goes well fits into registers.
+pub type Result<T> = std::result::Result<T, Box<Error>>;
 
 /// What a command comes to.
 #[derive(Debug)]
@@ -57,6 +61,9 @@ pub struct Next {
     pub changes: Vec<Word>,
 }
 
+/// The change to the environment that removes all of it.
+pub const EVERYTHING: Word = b"";
+
 /// Goes on with a command line.
 pub fn next(argv: Vec<Word>) -> Result<Step> {
     next_with(argv, Vec::new())
@@ -67,9 +74,14 @@ pub fn next_with(argv: Vec<Word>, changes: Vec<Word>) -> Result<Step> {
     Ok(Step::Next(Next { argv, file: None, changes }))
 }
 
+/// Bytes as a word.
+pub fn word(bytes: Vec<u8>) -> Word {
+    bytes.leak()
+}
+
 /// Several byte strings as one word.
 pub fn cat(parts: &[&[u8]]) -> Word {
-    parts.concat()
+    word(parts.concat())
 }
 
 /// `NAME=value`.
@@ -77,14 +89,23 @@ pub fn setting(name: &[u8], value: &[u8]) -> Word {
     cat(&[name, b"=", value])
 }
 
+/// A word with its length before it and a comma behind.
+pub fn netstring(text: &[u8]) -> Word {
+    cat(&[decimal(text.len() as i64), b":", text, b","])
+}
+
 /// A number in decimal digits.
 pub fn decimal(number: impl Into<i64>) -> Word {
-    number.into().to_string().into_bytes()
+    digits(number.into())
+}
+
+fn digits(number: i64) -> Word {
+    word(number.to_string().into_bytes())
 }
 
 /// A word for people.
-pub fn shown(word: &[u8]) -> std::borrow::Cow<'_, str> {
-    String::from_utf8_lossy(word)
+pub fn shown(word: &[u8]) -> &'static str {
+    String::from_utf8_lossy(word).into_owned().leak()
 }
 
 /// A word as the system takes it.
@@ -104,28 +125,50 @@ pub fn parse(word: &[u8], radix: u32) -> Option<u32> {
 }
 
 /// A variable that must be there.
-pub fn variable(name: &[u8]) -> Result<&'static [u8]> {
-    env::value(name).ok_or_else(|| Error::usage(cat_str(&[&shown(name), " is not set"])))
+pub fn variable(name: &[u8]) -> Result<Word> {
+    env::value(name).ok_or_else(|| usage(&[shown(name), " is not set"]))
 }
 
 /// A variable that must be a number.
 pub fn variable_number(name: &[u8]) -> Result<u32> {
-    number(variable(name)?).ok_or_else(|| Error::usage(cat_str(&["invalid ", &shown(name)])))
+    number(variable(name)?).ok_or_else(|| usage(&["invalid ", shown(name)]))
 }
 
-/// Several strings as one, with less code than `format!`.
-pub fn cat_str(parts: &[&str]) -> String {
-    parts.concat()
+/// The error of this code with this text.
+#[inline(never)]
+pub fn failed(code: u8, text: &[&str]) -> Box<Error> {
+    Box::new(Error::new(code, text.concat()))
+}
+
+/// The caller's mistake.
+pub fn usage(text: &[&str]) -> Box<Error> {
+    failed(crate::diag::code::USAGE, text)
+}
+
+/// "unable to DOING: reason".
+pub fn unable(doing: &str, errno: Errno) -> Box<Error> {
+    failed(crate::diag::code::SYSTEM, &["unable to ", doing, ": ", crate::diag::reason(errno)])
 }
 
 /// "unable to DOING WHAT: reason".
-pub fn unable(doing: &str, what: &[u8], errno: Errno) -> Error {
-    Error::unable(cat_str(&[doing, " ", &shown(what)]), errno)
+#[inline(never)]
+pub fn unable_to(doing: &str, what: &[u8], errno: Errno) -> Box<Error> {
+    unable(&[doing, " ", shown(what)].concat(), errno)
+}
+
+/// Why the standard library failed.
+pub fn reason_of(error: &std::io::Error) -> Errno {
+    Errno::from_io_error(error).unwrap_or(Errno::IO)
+}
+
+/// A warning.
+pub fn warn(text: &[&str]) {
+    crate::diag::warn(text.concat());
 }
 
 /// Writes to standard output.
 pub fn print(bytes: &[u8]) -> Result<()> {
-    fd::write(1, bytes).map_err(|(_, errno)| Error::unable("write to standard output", errno))
+    fd::write(1, bytes).map_err(|(_, errno)| unable("write to standard output", errno))
 }
 
 /// Writes to standard output; that is all.

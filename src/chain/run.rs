@@ -1,8 +1,8 @@
 //! From one command to the next.
 
-use super::{Args, Command, Next, Step, Word, c_string, cat_str, find};
+use super::{Args, Command, Next, Result, Step, Word, c_string, find};
 use crate::chainload::{self, DEFAULT_PATH};
-use crate::diag::{self, Error, Result};
+use crate::diag::{self, Error};
 use crate::sys::spawn::candidates;
 use crate::sys::{Errno, env, process, spawn, start};
 use rustix::fs::{Access, AtFlags, CWD, FileType, accessat, stat};
@@ -10,14 +10,14 @@ use std::ffi::CString;
 
 /// A command with its arguments, and all that follow it. Returns the exit code; becomes another program if
 /// one follows that is not ours.
-pub fn main(command: &'static Command, called: &[u8], words: Vec<Word>) -> u8 {
+pub fn main(command: &'static Command, called: Word, words: Vec<Word>) -> u8 {
     start::close_what_was_opened();
-    let mut todo = (command, called.to_vec(), words);
+    let mut todo = (command, called, words);
     loop {
         match step(todo.0, todo.1, todo.2).and_then(go) {
             Ok(Ok(next)) => todo = next,
             Ok(Err(code)) => return code,
-            Err(error) => return diag::exit_code(Err(error)),
+            Err(error) => return diag::exit_code(Err(*error)),
         }
     }
 }
@@ -28,7 +28,7 @@ type Call = (&'static Command, Word, Vec<Word>);
 fn step(command: &'static Command, called: Word, words: Vec<Word>) -> Result<Step> {
     diag::set_program(command.shown_name());
     if words.len() == 1 && words[0] == b"--help" {
-        return super::print_and_exit(cat_str(&["usage: ", command.usage, "\n"]).as_bytes());
+        return super::print_and_exit(["usage: ", command.usage, "\n"].concat().as_bytes());
     }
     (command.function)(&mut Args::called(called, words, command.usage))
 }
@@ -48,20 +48,7 @@ fn go(step: Step) -> Result<std::result::Result<Call, u8>> {
         let called = next.argv.remove(0);
         return Ok(Ok((command, called, next.argv)));
     }
-    Err(found.exec(next.argv))
-}
-
-/// Becomes a program if it can; what it says, if it is one of ours. Says nothing if it cannot.
-pub fn attempt(next: &Next) -> bool {
-    let found = Found::of(next);
-    if found.ours.is_none() {
-        let before = env::changed(&[]);
-        env::replace(env::changed(&next.changes));
-        let argv = next.argv.iter().map(|word| c_string(word)).collect();
-        spawn::exec(&found.programs, &spawn::CArray::new(argv), None);
-        env::replace(before);
-    }
-    found.ours.is_some()
+    Err(Box::new(found.exec(next.argv)))
 }
 
 /// Where a program is.
@@ -78,7 +65,7 @@ impl Found {
     fn of(next: &Next) -> Found {
         match &next.file {
             Some(file) => Found { ours: None, ..Found::look_for(file) },
-            None => Found::look_for(&next.argv[0]),
+            None => Found::look_for(next.argv[0]),
         }
     }
 

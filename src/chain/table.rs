@@ -1,7 +1,6 @@
 //! All commands, by name.
 
-use super::{Args, Step};
-use crate::diag::Result;
+use super::{Args, Result, Step};
 use crate::execline::commands::{
     conditions, control, descriptors, environment, keys, loops, patterns, positional, processes, script,
 };
@@ -41,7 +40,7 @@ impl Command {
 
     /// The name that it says of itself.
     pub fn shown_name(&self) -> String {
-        if self.names == Names::S6 { super::cat_str(&["s6-", self.name]) } else { self.name.to_owned() }
+        if self.names == Names::S6 { ["s6-", self.name].concat() } else { self.name.to_owned() }
     }
 }
 
@@ -108,13 +107,11 @@ commands! {
     Own "heredoc" descriptors::heredoc, "heredoc [ -d ] fd string prog...";
     S6 "hiercopy" files::hiercopy, "s6-hiercopy src dst";
     Own "homeof" environment::homeof, "homeof user";
-    S6 "hostname" text::hostname, "s6-hostname [ name ]";
     Own "if" conditions::if_, "if [ -n ] [ -X ] [ -t | -x exitcode ] { command... } [ prog... ]";
     Own "ifelse" conditions::ifelse, "ifelse [ -n ] [ -X ] { command-if... } { command-then... } [ command-else... ]";
     Own "ifte" conditions::ifte, "ifte [ -n ] [ -X ] { command-then... } { command-else... } command-if...";
     Own "ifthenelse" conditions::ifthenelse, "ifthenelse [ -X ] { command-if... } { command-then... } { command-else... } [ prog... ]";
     Own "importas" keys::importas, "importas [ -i | -D default ] [ -u ] [ -N | -n ] [ -s ] [ -C | -c ] [ -d delim ] ( -S key | key variable ) prog...";
-    S6 "linkname" text::linkname, "s6-linkname [ -n ] [ -f ] link";
     S6 "ln" files::ln, "s6-ln [ -n ] [ -s ] [ -f ] [ -L ] [ -P ] src... dest";
     Own "loopwhilex" loops::loopwhilex, "loopwhilex [ -n ] [ -o okcodes | -x exitcodes ] prog...";
     S6 "ls" text::ls, "s6-ls [ -0 ] [ -a | -A ] [ -x exclude ] dir";
@@ -122,15 +119,10 @@ commands! {
     S6 "mkfifo" files::mkfifo, "s6-mkfifo [ -m mode ] fifo...";
     Own "multidefine" keys::multidefine, "multidefine [ -0 ] [ -r ] [ -N | -n ] [ -C | -c ] [ -d delim ] value { variable... } prog...";
     Own "multisubstitute" keys::multisubstitute, "multisubstitute { directive... } prog...";
-    S6 "nice" limits::nice, "s6-nice [ -I | -i ] [ -n increment ] prog...";
     Both "pause" waiting::pause, "pause [ -t ] [ -h ] [ -a ] [ -q ] [ -b ] [ -i ] [ -p signal,signal... ]";
     Own "pipeline" control::pipeline, "pipeline [ -d ] [ -r | -w ] { command... } prog...";
     Own "piperw" descriptors::piperw, "piperw fdr fdw prog...";
-    Own "posix-cd" descriptors::posix_cd, "posix-cd [ -L | -P ] [ - | path ] [ prog... ]";
-    Own "posix-umask" descriptors::posix_umask, "posix-umask [ -S ] [ mask ] [ prog... ]";
-    S6 "printenv" text::printenv, "s6-printenv [ -n ] [ -0 | -d delim ]";
     Own "redirfd" descriptors::redirfd, "redirfd -[ r | w | u | a | x ] [ -N | -n ] [ -b ] [ -f ] [ -E | -e ] fd|var file prog...";
-    S6 "rename" files::rename, "s6-rename old new";
     S6 "rmrf" files::rmrf, "s6-rmrf file...";
     Own "runblock" positional::runblock, "runblock [ -P ] [ -n argshift ] [ -r ] n prog...";
     Both "setlock" waiting::setlock, "setlock [ -r | -w ] [ -n | -N ] [ -t timeout ] [ -d fd ] lockfile prog...";
@@ -146,7 +138,6 @@ commands! {
     S6 "touch" files::touch, "s6-touch file...";
     Own "trap" processes::trap, "trap [ -x ] { signal { command... } ... } prog...";
     S6 "true" text::true_, "s6-true";
-    Own "tryexec" control::tryexec, "tryexec [ -n ] [ -c ] [ -l ] [ -a argv0 ] { command... } prog...";
     Own "umask" descriptors::umask, "umask mask prog...";
     Own "unexport" environment::unexport, "unexport variable prog...";
     Own "wait" processes::wait, "wait [ -I | -i ] [ -a | -o ] [ -r | -t timeout ] { pid... } [ prog... ]";

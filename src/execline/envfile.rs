@@ -5,7 +5,8 @@
 //! to the next. `#` begins a comment only at the beginning of a line. NUL ends the file.
 #![forbid(unsafe_code)]
 
-use crate::chain::Word;
+/// A setting while it is read.
+type Word = Vec<u8>;
 
 /// The settings, `NAME=value`, or the number of the line that is none.
 pub fn parse(text: &[u8]) -> Result<Vec<Word>, usize> {

@@ -10,6 +10,7 @@
 pub mod block;
 pub mod commands;
 mod envfile;
+mod glob;
 mod lexer;
 mod shell;
 pub mod substitute;

@@ -7,25 +7,30 @@
 //! combinations, the last key the fastest.
 #![forbid(unsafe_code)]
 
-use crate::chain::Word;
+use crate::chain::{Args, Word, number, word};
 
 /// A key and its values.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Key {
+pub struct Key<'k> {
     /// What stands after the `$`.
-    pub name: Word,
+    pub name: &'k [u8],
     /// What it stands for.
-    pub values: Vec<Word>,
+    pub values: Vec<&'k [u8]>,
 }
 
 /// What a word consists of.
 enum Piece<'k> {
-    Text(Word),
-    Key(&'k Key),
+    Text(Vec<u8>),
+    Key(&'k Key<'k>),
 }
 
 /// The words with all keys replaced.
-pub fn substitute(words: &[Word], keys: &[Key]) -> Vec<Word> {
+pub fn substitute(words: &[Word], keys: &[Key<'_>]) -> Vec<Word> {
+    substituted(words, keys).into_iter().map(word).collect()
+}
+
+/// The same, not for ever.
+pub fn substituted(words: &[&[u8]], keys: &[Key<'_>]) -> Vec<Vec<u8>> {
     let mut out = Vec::new();
     for word in words {
         expand(&pieces(word, keys), Vec::new(), &mut out);
@@ -34,7 +39,7 @@ pub fn substitute(words: &[Word], keys: &[Key]) -> Vec<Word> {
 }
 
 /// Appends all words that begin with `start` and go on with `pieces`.
-fn expand(pieces: &[Piece<'_>], start: Word, out: &mut Vec<Word>) {
+fn expand(pieces: &[Piece<'_>], start: Vec<u8>, out: &mut Vec<Vec<u8>>) {
     let mut word = start;
     for (i, piece) in pieces.iter().enumerate() {
         match piece {
@@ -50,7 +55,7 @@ fn expand(pieces: &[Piece<'_>], start: Word, out: &mut Vec<Word>) {
     out.push(word);
 }
 
-fn pieces<'k>(word: &[u8], keys: &'k [Key]) -> Vec<Piece<'k>> {
+fn pieces<'k>(word: &[u8], keys: &'k [Key<'k>]) -> Vec<Piece<'k>> {
     let (mut pieces, mut text, mut backslashes) = (Vec::new(), Vec::new(), 0usize);
     let mut at = 0;
     while at < word.len() {
@@ -110,13 +115,13 @@ pub struct Transform {
 
 impl Default for Transform {
     fn default() -> Transform {
-        Transform { crunch: false, chomp: false, split: false, delimiters: b" \n\r\t".to_vec() }
+        Transform { crunch: false, chomp: false, split: false, delimiters: b" \n\r\t" }
     }
 }
 
 impl Transform {
     /// Takes an option; false: it is none of these.
-    pub fn take(&mut self, letter: u8, args: &mut crate::chain::Args) -> bool {
+    pub fn take(&mut self, letter: u8, args: &Args) -> bool {
         match letter {
             b'N' | b'n' => self.chomp = letter == b'n',
             b'C' | b'c' => self.crunch = letter == b'C',
@@ -128,41 +133,44 @@ impl Transform {
     }
 
     /// The values; `None`: these are no netstrings.
-    pub fn values(&self, mut text: Word) -> Option<Vec<Word>> {
+    pub fn values(&self, text: Word) -> Option<Vec<Word>> {
         let is_delimiter = |b: &u8| self.delimiters.contains(b);
+        let mut text = text;
         if self.crunch {
+            let mut crunched = text.to_vec();
             let mut before = false;
-            text.retain(|b| !std::mem::replace(&mut before, is_delimiter(b)) || !is_delimiter(b));
+            crunched.retain(|b| !std::mem::replace(&mut before, is_delimiter(b)) || !is_delimiter(b));
+            text = word(crunched);
         }
-        let chomped = self.chomp && text.last().is_some_and(is_delimiter);
-        if chomped {
-            text.pop();
+        let mut chomped = false;
+        if let Some((last, rest)) = text.split_last().filter(|(last, _)| self.chomp && is_delimiter(last)) {
+            (text, chomped) = (rest, is_delimiter(last));
         }
         if !self.split {
             return Some(vec![text]);
         }
         if self.delimiters.is_empty() {
-            return netstrings(&text);
+            return netstrings(text);
         }
-        let mut values: Vec<Word> = text.split(is_delimiter).map(<[u8]>::to_vec).collect();
+        let mut values: Vec<Word> = text.split(is_delimiter).collect();
         // The last piece has no delimiter of its own.
-        if values.last().is_some_and(Vec::is_empty) || self.chomp && !chomped {
+        if values.last().is_some_and(|last| last.is_empty()) || self.chomp && !chomped {
             values.pop();
         }
         Some(values)
     }
 }
 
-fn netstrings(mut text: &[u8]) -> Option<Vec<Word>> {
+fn netstrings(mut text: Word) -> Option<Vec<Word>> {
     let mut values = Vec::new();
     while !text.is_empty() {
         let colon = text.iter().position(|&b| b == b':')?;
-        let length = crate::chain::number(&text[..colon])? as usize;
+        let length = number(&text[..colon])? as usize;
         let rest = &text[colon + 1..];
         if rest.get(length) != Some(&b',') {
             return None;
         }
-        values.push(rest[..length].to_vec());
+        values.push(&rest[..length]);
         text = &rest[length + 1..];
     }
     Some(values)
@@ -172,12 +180,12 @@ fn netstrings(mut text: &[u8]) -> Option<Vec<Word>> {
 mod tests {
     use super::*;
 
-    fn words(words: &[&str]) -> Vec<Word> {
-        words.iter().map(|word| word.as_bytes().to_vec()).collect()
+    fn words(words: &[&'static str]) -> Vec<Word> {
+        words.iter().map(|word| word.as_bytes()).collect()
     }
 
-    fn key(name: &str, values: &[&str]) -> Key {
-        Key { name: name.into(), values: words(values) }
+    fn key(name: &'static str, values: &[&'static str]) -> Key<'static> {
+        Key { name: name.as_bytes(), values: words(values) }
     }
 
     #[test]
@@ -210,11 +218,11 @@ mod tests {
 
     #[test]
     fn texts_become_values() {
-        let with = |text: &str, options: &str| {
+        let with = |text: &'static str, options: &str| {
             let has = |letter| options.contains(letter);
             let transform =
                 Transform { crunch: has('C'), chomp: has('n'), split: has('s'), ..Transform::default() };
-            String::from_utf8(transform.values(text.into()).unwrap().join(&b'|')).unwrap()
+            String::from_utf8(transform.values(text.as_bytes()).unwrap().join(&b'|')).unwrap()
         };
         assert_eq!(with("a  b ", ""), "a  b ");
         assert_eq!(with("a  b ", "n"), "a  b");
@@ -224,8 +232,8 @@ mod tests {
         assert_eq!(with("a b", "ns"), "a");
         assert_eq!(with("a b ", "ns"), "a|b");
         assert_eq!(with("a  ", "ns"), "a");
-        let nets = Transform { split: true, delimiters: Vec::new(), ..Transform::default() };
-        assert_eq!(nets.values(b"1:a,0:,2:b,,".to_vec()), Some(words(&["a", "", "b,"])));
-        assert_eq!(nets.values(b"1:a".to_vec()), None);
+        let nets = Transform { split: true, delimiters: b"", ..Transform::default() };
+        assert_eq!(nets.values(b"1:a,0:,2:b,,"), Some(words(&["a", "", "b,"])));
+        assert_eq!(nets.values(b"1:a"), None);
     }
 }

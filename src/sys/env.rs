@@ -44,7 +44,7 @@ pub fn value(name: &[u8]) -> Option<&'static [u8]> {
 
 /// Our environment with changes: `NAME=value` sets, `NAME` alone removes, the empty word removes everything.
 /// The order is the one that execline's programs leave.
-pub fn changed(changes: &[Vec<u8>]) -> Vec<CString> {
+pub fn changed(changes: &[&[u8]]) -> Vec<CString> {
     let mut strings: Vec<CString> = strings().map(CStr::to_owned).collect();
     for change in changes {
         let name = change.iter().position(|&b| b == b'=').unwrap_or(change.len());
@@ -57,7 +57,7 @@ pub fn changed(changes: &[Vec<u8>]) -> Vec<CString> {
             strings.swap_remove(at);
         }
         if name < change.len() {
-            strings.extend(CString::new(&change[..]));
+            strings.extend(CString::new(*change));
         }
     }
     strings

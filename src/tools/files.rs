@@ -1,7 +1,6 @@
-//! s6-mkdir, s6-chmod, s6-chown, s6-ln, s6-touch, s6-rename, s6-rmrf, s6-mkfifo, s6-hiercopy.
+//! s6-mkdir, s6-chmod, s6-chown, s6-ln, s6-touch, s6-rmrf, s6-mkfifo, s6-hiercopy.
 
-use crate::chain::{Args, Step, Word, c_string, cat, cat_str, parse, shown, unable, variable_number};
-use crate::diag::{self, Error, Result, code};
+use crate::chain::*;
 use crate::files::copy_tree;
 use crate::sys::Errno;
 use rustix::fs::{
@@ -27,7 +26,7 @@ pub fn mkdir(args: &mut Args) -> Result<Step> {
         match args.option("pvm:")? {
             b'p' => parents = true,
             b'v' => verbose = true,
-            b'm' => bits = Some(mode(&args.value(), args)?),
+            b'm' => bits = Some(mode(args.value(), args)?),
             _ => break,
         }
     }
@@ -39,13 +38,13 @@ pub fn mkdir(args: &mut Args) -> Result<Step> {
     let mut make = |path: &[u8], may_be_there: bool| match mkdirat(CWD, &*c_string(path), bits) {
         Err(Errno::EXIST) if may_be_there => true,
         Err(errno) => {
-            diag::warn(unable("mkdir", path, errno));
-            outcome = code::SYSTEM;
+            warn(&[unable_to("mkdir", path, errno).message()]);
+            outcome = 111;
             false
         }
         Ok(()) => {
             if verbose {
-                diag::info(cat_str(&["created directory ", &shown(path)]));
+                crate::diag::info(["created directory ", shown(path)].concat());
             }
             true
         }
@@ -53,7 +52,7 @@ pub fn mkdir(args: &mut Args) -> Result<Step> {
     for path in args.rest() {
         let slashes = (1..path.len()).filter(|i| parents && path[*i] == b'/');
         if slashes.into_iter().all(|end| make(&path[..end], true)) {
-            make(&path, parents);
+            make(path, parents);
         }
     }
     Ok(Step::Exit(outcome))
@@ -62,10 +61,10 @@ pub fn mkdir(args: &mut Args) -> Result<Step> {
 /// `s6-chmod`
 pub fn chmod(args: &mut Args) -> Result<Step> {
     args.at_least(2)?;
-    let bits = mode(&args.word()?, args)?;
+    let bits = mode(args.word()?, args)?;
     let path = args.word()?;
-    chmodat(CWD, &*c_string(&path), bits, AtFlags::empty())
-        .map_err(|errno| unable("change mode of", &path, errno))?;
+    chmodat(CWD, &*c_string(path), bits, AtFlags::empty())
+        .map_err(|errno| unable_to("change mode of", path, errno))?;
     Ok(Step::Exit(0))
 }
 
@@ -82,8 +81,8 @@ pub fn chown(args: &mut Args) -> Result<Step> {
     }
     let path = args.word()?;
     let (uid, gid) = (uid.map(Uid::from_raw), gid.map(Gid::from_raw));
-    chownat(CWD, &*c_string(&path), uid, gid, AtFlags::empty())
-        .map_err(|errno| unable("chown", &path, errno))?;
+    chownat(CWD, &*c_string(path), uid, gid, AtFlags::empty())
+        .map_err(|errno| unable_to("chown", path, errno))?;
     Ok(Step::Exit(0))
 }
 
@@ -114,23 +113,22 @@ impl Link {
     fn place(self, old: &[u8], new: &[u8], force: bool) -> bool {
         let done = match self.make(old, new) {
             Err(Errno::EXIST) if force => {
-                let beside = cat(&[
-                    new,
-                    b":",
-                    &crate::chain::decimal(rustix::process::getpid().as_raw_nonzero().get()),
-                ]);
-                let beside_c = c_string(&beside);
+                let beside = cat(&[new, b":", decimal(rustix::process::getpid().as_raw_nonzero().get())]);
+                let beside_c = c_string(beside);
                 let _ = unlinkat(CWD, &*beside_c, AtFlags::empty());
                 let done =
-                    self.make(old, &beside).and_then(|()| renameat(CWD, &*beside_c, CWD, &*c_string(new)));
+                    self.make(old, beside).and_then(|()| renameat(CWD, &*beside_c, CWD, &*c_string(new)));
                 // If both were links to the same file, it is still there.
                 let _ = unlinkat(CWD, &*beside_c, AtFlags::empty());
                 done
             }
             done => done,
         };
-        done.map_err(|errno| diag::warn(unable("make a link", &cat(&[b"from ", new, b" to ", old]), errno)))
-            .is_ok()
+        done.map_err(|errno| {
+            let what = cat(&[b"from ", new, b" to ", old]);
+            warn(&[unable_to("make a link", what, errno).message()]);
+        })
+        .is_ok()
     }
 }
 
@@ -152,17 +150,17 @@ pub fn ln(args: &mut Args) -> Result<Step> {
     args.at_least(2)?;
     let mut sources = args.rest();
     let target = sources.pop().unwrap_or_default();
-    let found = if no_directory { rustix::fs::lstat(&*c_string(&target)) } else { stat(&*c_string(&target)) };
+    let found = if no_directory { rustix::fs::lstat(&*c_string(target)) } else { stat(&*c_string(target)) };
     let is_directory = match found {
         _ if sources.len() > 1 => true,
         Ok(found) => FileType::from_raw_mode(found.st_mode) == FileType::Directory,
         Err(Errno::NOENT) => false,
-        Err(errno) => return Err(unable("stat", &target, errno)),
+        Err(errno) => return Err(unable_to("stat", target, errno)),
     };
     let mut failed = 0;
     for source in &sources {
-        let inside = cat(&[&target, b"/", last_part(source)]);
-        failed += u8::from(!link.place(source, if is_directory { &inside } else { &target }, force));
+        let inside = cat(&[target, b"/", last_part(source)]);
+        failed += u8::from(!link.place(source, if is_directory { inside } else { target }, force));
     }
     Ok(Step::Exit(failed))
 }
@@ -174,23 +172,14 @@ pub fn touch(args: &mut Args) -> Result<Step> {
     let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
     let now = Timestamps { last_access: now, last_modification: now };
     for path in args.rest() {
-        let name = c_string(&path);
+        let name = c_string(path);
         let touched = match rustix::fs::utimensat(CWD, &*name, &now, AtFlags::empty()) {
             // For writing, created.
             Err(Errno::NOENT) => crate::sys::fd::open(&name, 0o101).map(crate::sys::fd::close),
             done => done,
         };
-        touched.map_err(|errno| unable("touch", &path, errno))?;
+        touched.map_err(|errno| unable_to("touch", path, errno))?;
     }
-    Ok(Step::Exit(0))
-}
-
-/// `s6-rename`
-pub fn rename(args: &mut Args) -> Result<Step> {
-    args.at_least(2)?;
-    let (old, new) = (args.word()?, args.word()?);
-    renameat(CWD, &*c_string(&old), CWD, &*c_string(&new))
-        .map_err(|errno| unable("rename", &cat(&[&old, b" to ", &new]), errno))?;
     Ok(Step::Exit(0))
 }
 
@@ -198,7 +187,7 @@ pub fn rename(args: &mut Args) -> Result<Step> {
 pub fn rmrf(args: &mut Args) -> Result<Step> {
     args.at_least(1)?;
     for path in args.rest() {
-        let path = Path::new(OsStr::from_bytes(&path));
+        let path = Path::new(OsStr::from_bytes(path));
         match std::fs::remove_file(path) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
             Ok(()) => {}
@@ -212,13 +201,13 @@ pub fn rmrf(args: &mut Args) -> Result<Step> {
 pub fn mkfifo(args: &mut Args) -> Result<Step> {
     let mut bits = Mode::from_raw_mode(0o666);
     while args.option("m:")? != 0 {
-        bits = mode(&args.value(), args)?;
+        bits = mode(args.value(), args)?;
     }
     args.at_least(1)?;
     set_umask(0o111);
     for path in args.rest() {
-        mknodat(CWD, &*c_string(&path), FileType::Fifo, bits, 0)
-            .map_err(|errno| unable("make fifo", &path, errno))?;
+        mknodat(CWD, &*c_string(path), FileType::Fifo, bits, 0)
+            .map_err(|errno| unable_to("make fifo", path, errno))?;
     }
     Ok(Step::Exit(0))
 }
@@ -226,7 +215,7 @@ pub fn mkfifo(args: &mut Args) -> Result<Step> {
 /// `s6-hiercopy`: a directory that is there already keeps what it has.
 pub fn hiercopy(args: &mut Args) -> Result<Step> {
     args.at_least(2)?;
-    let path = |word: Word| PathBuf::from(OsStr::from_bytes(&word));
+    let path = |word: Word| PathBuf::from(OsStr::from_bytes(word));
     let (from, to) = (path(args.word()?), path(args.word()?));
     set_umask(0);
     merge(&from, &to)?;
@@ -239,18 +228,17 @@ fn merge(from: &Path, to: &Path) -> Result<()> {
         if to.symlink_metadata().is_ok_and(|meta| meta.is_file()) {
             let _ = std::fs::remove_file(to);
         }
-        return copy_tree(from, to);
+        return Ok(copy_tree(from, to)?);
     }
-    let failed = |e: std::io::Error| {
-        let text = cat_str(&["copy ", &from.to_string_lossy(), " to ", &to.to_string_lossy()]);
-        Error::unable(text, Errno::from_io_error(&e).unwrap_or(Errno::IO))
+    let broken = |e: std::io::Error| {
+        unable(&["copy ", &from.to_string_lossy(), " to ", &to.to_string_lossy()].concat(), reason_of(&e))
     };
-    for entry in std::fs::read_dir(from).map_err(failed)? {
-        let name = entry.map_err(failed)?.file_name();
+    for entry in std::fs::read_dir(from).map_err(broken)? {
+        let name = entry.map_err(broken)?.file_name();
         merge(&from.join(&name), &to.join(&name))?;
     }
-    let permissions = from.symlink_metadata().map_err(failed)?.permissions();
-    std::fs::set_permissions(to, permissions).map_err(failed)
+    let permissions = from.symlink_metadata().map_err(broken)?.permissions();
+    std::fs::set_permissions(to, permissions).map_err(broken)
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
-//! softlimit, setsid, nice: what a process may, and where it belongs.
+//! softlimit, setsid: what a process may, and where it belongs.
 
-use crate::chain::{Args, Step, Word, cat_str, next};
-use crate::diag::{self, Error, Result};
+use crate::chain::*;
 use crate::process::Signal;
 use crate::sys::{Errno, fd, signal};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -34,14 +33,14 @@ pub fn softlimit(args: &mut Args) -> Result<Step> {
         };
         let value = args.value();
         for resource in resources {
-            limit(*resource, &value, soft, hard, args)?;
+            limit(*resource, value, soft, hard, args)?;
         }
     }
     args.at_least(1)?;
     next(args.rest())
 }
 
-fn limit(resource: Resource, value: &Word, soft: bool, hard: bool, args: &Args) -> Result<()> {
+fn limit(resource: Resource, value: Word, soft: bool, hard: bool, args: &Args) -> Result<()> {
     let Rlimit { mut current, mut maximum } = getrlimit(resource);
     if value == b"=" {
         if hard {
@@ -63,7 +62,7 @@ fn limit(resource: Resource, value: &Word, soft: bool, hard: bool, args: &Args) 
             current = [number, maximum].into_iter().flatten().min();
         }
     }
-    setrlimit(resource, Rlimit { current, maximum }).map_err(|errno| Error::unable("set limit", errno))
+    setrlimit(resource, Rlimit { current, maximum }).map_err(|errno| unable("set limit", errno))
 }
 
 /// `setsid`
@@ -81,9 +80,9 @@ pub fn setsid(args: &mut Args) -> Result<Step> {
     }
     args.at_least(1)?;
     let tried = |doing: &str, done: std::result::Result<(), Errno>| match done {
-        Err(errno) if strict => Err(Error::unable(doing, errno)),
+        Err(errno) if strict => Err(unable(doing, errno)),
         Err(errno) if !quiet => {
-            diag::warn(Error::unable(doing, errno));
+            warn(&[unable(doing, errno).message()]);
             Ok(())
         }
         _ => Ok(()),
@@ -95,7 +94,7 @@ pub fn setsid(args: &mut Args) -> Result<Step> {
     let own = match (what, terminal) {
         (b'b', _) | (_, Some(_)) => None,
         // Close-on-exec.
-        _ => Some(fd::open(c"/dev/tty", 0o2000000).map_err(|errno| Error::unable("open /dev/tty", errno))?),
+        _ => Some(fd::open(c"/dev/tty", 0o2000000).map_err(|errno| unable("open /dev/tty", errno))?),
     };
     tried("begin a process group", rustix::process::setpgid(None, None))?;
     if what != b'b' {
@@ -112,28 +111,4 @@ fn to_foreground(terminal: i32) -> std::result::Result<(), Errno> {
     let terminal = fd::aside(terminal)?;
     let terminal: BorrowedFd<'_> = std::os::fd::AsFd::as_fd(&terminal);
     rustix::termios::tcsetpgrp(terminal, rustix::process::getpid())
-}
-
-/// `s6-nice`
-pub fn nice(args: &mut Args) -> Result<Step> {
-    let (mut increment, mut strict) = (10, false);
-    loop {
-        match args.option("Iin:")? {
-            b'n' => {
-                let value = args.value();
-                let text = String::from_utf8_lossy(&value);
-                increment =
-                    text.parse::<i32>().map_err(|_| Error::usage(cat_str(&["invalid number: ", &text])))?;
-            }
-            0 => break,
-            letter => strict = letter == b'i',
-        }
-    }
-    args.at_least(1)?;
-    match rustix::process::nice(increment) {
-        Err(errno) if strict => return Err(Error::unable("change priority", errno)),
-        Err(errno) => diag::warn(Error::unable("change priority", errno)),
-        Ok(_) => {}
-    }
-    next(args.rest())
 }

@@ -1,10 +1,9 @@
-//! s6-echo, s6-cat, s6-true, s6-false, s6-ls, s6-sort, s6-basename, s6-dirname, s6-linkname, s6-printenv,
-//! s6-format-filter, s6-hostname.
+//! s6-echo, s6-cat, s6-true, s6-false, s6-ls, s6-sort, s6-basename, s6-dirname,
+//! s6-format-filter.
 
-use crate::chain::{Args, Step, Word, c_string, cat, print, print_and_exit, unable};
-use crate::diag::{Error, Result, code};
+use crate::chain::*;
 use crate::ordered::sorted;
-use crate::sys::{Errno, env, fd};
+use crate::sys::fd;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
@@ -20,15 +19,15 @@ pub fn false_(_: &mut Args) -> Result<Step> {
 
 /// `s6-echo`
 pub fn echo(args: &mut Args) -> Result<Step> {
-    let (mut newline, mut separator) = (true, vec![b' ']);
+    let (mut newline, mut separator) = (true, &b" "[..]);
     loop {
         match args.option("ns:")? {
             b'n' => newline = false,
-            b's' => separator = vec![args.value().first().copied().unwrap_or(0)],
+            b's' => separator = args.value().get(..1).unwrap_or(b"\0"),
             _ => break,
         }
     }
-    let mut line = args.rest().join(&separator[..]);
+    let mut line = args.rest().join(separator);
     line.extend(newline.then_some(b'\n'));
     print_and_exit(&line)
 }
@@ -37,7 +36,7 @@ pub fn echo(args: &mut Args) -> Result<Step> {
 fn each_piece(mut act: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
     let mut buffer = [0; 8192];
     loop {
-        match fd::read(0, &mut buffer).map_err(|errno| Error::unable("read standard input", errno))? {
+        match fd::read(0, &mut buffer).map_err(|errno| unable("read standard input", errno))? {
             0 => return Ok(()),
             n => act(&buffer[..n])?,
         }
@@ -46,8 +45,8 @@ fn each_piece(mut act: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
 
 /// Reads standard input line by line, as it comes. What is written by `act` goes out whenever there is
 /// nothing more to read at once; it gets each line without its newline, and whether it had one.
-pub(super) fn each_line(mut act: impl FnMut(&[u8], bool, &mut Word)) -> Result<()> {
-    let (mut line, mut out) = (Word::new(), Word::new());
+pub(super) fn each_line(mut act: impl FnMut(&[u8], bool, &mut Vec<u8>)) -> Result<()> {
+    let (mut line, mut out) = (Vec::new(), Vec::new());
     each_piece(|piece| {
         for part in piece.split_inclusive(|b| *b == b'\n') {
             match part.strip_suffix(b"\n") {
@@ -86,19 +85,16 @@ pub fn ls(args: &mut Args) -> Result<Step> {
         }
     }
     let dir = args.word()?;
-    let failed =
-        |e: std::io::Error| unable("read directory", &dir, Errno::from_io_error(&e).unwrap_or(Errno::IO));
+    let broken = |e: std::io::Error| unable_to("read directory", dir, reason_of(&e));
     let mut names: Vec<Word> = Vec::new();
     if dots {
-        names.extend([b".".to_vec(), b"..".to_vec()]);
+        names.extend([&b"."[..], b".."]);
     }
-    for entry in std::fs::read_dir(OsStr::from_bytes(&dir)).map_err(failed)? {
-        names.push(entry.map_err(failed)?.file_name().as_bytes().to_vec());
+    for entry in std::fs::read_dir(OsStr::from_bytes(dir)).map_err(broken)? {
+        names.push(cat(&[entry.map_err(broken)?.file_name().as_bytes()]));
     }
-    let mut out = Word::new();
-    for name in
-        names.iter().filter(|name| all || name[0] != b'.').filter(|name| Some(*name) != exclude.as_ref())
-    {
+    let mut out = Vec::new();
+    for name in names.iter().filter(|name| all || name[0] != b'.').filter(|name| Some(**name) != exclude) {
         out.extend_from_slice(name);
         out.push(end);
     }
@@ -106,7 +102,7 @@ pub fn ls(args: &mut Args) -> Result<Step> {
 }
 
 /// A line as `s6-sort` compares it: what counts, and all of it.
-type Line = (Word, Word);
+type Line = (Vec<u8>, Vec<u8>);
 
 /// `s6-sort`
 pub fn sort(args: &mut Args) -> Result<Step> {
@@ -123,7 +119,7 @@ pub fn sort(args: &mut Args) -> Result<Step> {
             _ => break,
         }
     }
-    let mut text = fd::read_all(0).map_err(|errno| Error::unable("read standard input", errno))?;
+    let mut text = fd::read_all(0).map_err(|errno| unable("read standard input", errno))?;
     if text.last().is_some_and(|last| *last != end) {
         text.push(end);
     }
@@ -147,7 +143,7 @@ pub fn sort(args: &mut Args) -> Result<Step> {
     if reverse {
         lines.reverse();
     }
-    let mut out = Word::new();
+    let mut out = Vec::new();
     for (_, line) in lines {
         out.extend(line);
         out.push(end);
@@ -157,7 +153,7 @@ pub fn sort(args: &mut Args) -> Result<Step> {
 
 /// A word, and a newline unless `-n` says no.
 fn print_one(word: &[u8], newline: bool) -> Result<Step> {
-    print_and_exit(&cat(&[word, if newline { b"\n" } else { b"" }]))
+    print_and_exit(cat(&[word, if newline { b"\n" } else { b"" }]))
 }
 
 /// `-n`, the only option of several of these.
@@ -174,10 +170,10 @@ fn newline(args: &mut Args) -> Result<bool> {
 pub fn basename(args: &mut Args) -> Result<Step> {
     let newline = newline(args)?;
     let path = args.word()?;
-    let mut name = super::files::last_part(&path);
+    let mut name = super::files::last_part(path);
     if args.left() > 0 {
         let suffix = args.word()?;
-        name = name.strip_suffix(&suffix[..]).filter(|name| !name.is_empty()).unwrap_or(name);
+        name = name.strip_suffix(suffix).filter(|name| !name.is_empty()).unwrap_or(name);
     }
     print_one(name, newline)
 }
@@ -187,7 +183,7 @@ pub fn dirname(args: &mut Args) -> Result<Step> {
     let newline = newline(args)?;
     let path = args.word()?;
     let trimmed = |path: &[u8]| path[..path.iter().rposition(|b| *b != b'/').map_or(0, |at| at + 1)].to_vec();
-    let whole = trimmed(&path);
+    let whole = trimmed(path);
     let dir = match whole.iter().rposition(|b| *b == b'/') {
         None if path.starts_with(b"/") => b"/".to_vec(),
         None => b".".to_vec(),
@@ -199,55 +195,20 @@ pub fn dirname(args: &mut Args) -> Result<Step> {
     print_one(&dir, newline)
 }
 
-/// `s6-linkname`
-pub fn linkname(args: &mut Args) -> Result<Step> {
-    let (mut newline, mut whole) = (true, false);
-    loop {
-        match args.option("nf")? {
-            b'n' => newline = false,
-            b'f' => whole = true,
-            _ => break,
-        }
-    }
-    let path = args.word()?;
-    let name = OsStr::from_bytes(&path);
-    let target = if whole { std::fs::canonicalize(name) } else { std::fs::read_link(name) };
-    let target =
-        target.map_err(|e| unable("resolve", &path, Errno::from_io_error(&e).unwrap_or(Errno::IO)))?;
-    print_one(target.as_os_str().as_bytes(), newline)
-}
-
-/// `s6-printenv`
-pub fn printenv(args: &mut Args) -> Result<Step> {
-    let (mut last, mut end) = (true, b'\n');
-    loop {
-        match args.option("nd:0")? {
-            b'n' => last = false,
-            b'd' => end = args.value().first().copied().unwrap_or(0),
-            b'0' => end = 0,
-            _ => break,
-        }
-    }
-    let all: Vec<&[u8]> = env::strings().map(|string| string.to_bytes()).collect();
-    let mut out = all.join(&end);
-    out.extend((last && !all.is_empty()).then_some(end));
-    print_and_exit(&out)
-}
-
 /// `s6-format-filter`: `%s` is the line, `%0` the format, `%1` to `%9` the arguments.
 pub fn format_filter(args: &mut Args) -> Result<Step> {
     let format = args.word()?;
     let arguments = args.rest();
-    let piece = |letter: u8, line: &[u8]| -> Option<Word> {
+    let piece = |letter: u8, line: &[u8]| -> Option<Vec<u8>> {
         Some(match letter {
             b'%' => vec![b'%'],
             b's' => line.to_vec(),
             b'0' => b"s6-format-filter".to_vec(),
-            b'1'..=b'9' => arguments.get((letter - b'1') as usize)?.clone(),
+            b'1'..=b'9' => arguments.get((letter - b'1') as usize)?.to_vec(),
             _ => return None,
         })
     };
-    let expand = |line: &[u8], out: &mut Word| {
+    let expand = |line: &[u8], out: &mut Vec<u8>| {
         let mut bytes = format.iter();
         while let Some(byte) = bytes.next() {
             match byte {
@@ -257,22 +218,11 @@ pub fn format_filter(args: &mut Args) -> Result<Step> {
         }
         Some(())
     };
-    expand(b"", &mut Word::new())
-        .ok_or_else(|| Error::new(code::SYSTEM, "unable to compile format: Invalid argument"))?;
+    expand(b"", &mut Vec::new())
+        .ok_or_else(|| failed(111, &["unable to compile format: Invalid argument"]))?;
     each_line(|line, ended, out| {
         let _ = expand(line, out);
         out.extend(ended.then_some(b'\n'));
     })?;
-    Ok(Step::Exit(0))
-}
-
-/// `s6-hostname`
-pub fn hostname(args: &mut Args) -> Result<Step> {
-    if args.left() == 0 {
-        return print_one(rustix::system::uname().nodename().to_bytes(), true);
-    }
-    let name = args.word()?;
-    let text = c_string(&name);
-    rustix::system::sethostname(text.to_bytes()).map_err(|errno| unable("set host name to", &name, errno))?;
     Ok(Step::Exit(0))
 }

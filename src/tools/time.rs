@@ -1,8 +1,7 @@
 //! tai64n and tai64nlocal: stamping lines, and reading the stamps.
 
 use super::text::each_line;
-use crate::chain::{Args, Step, Word};
-use crate::diag::Result;
+use crate::chain::*;
 use crate::sys::clock;
 use crate::time::Tai64n;
 
@@ -77,7 +76,7 @@ fn utc_seconds(secs: i64) -> i64 {
 }
 
 /// `2024-02-29 12:34:56.123456789`
-fn show(stamp: Tai64n, utc: bool, out: &mut Word) {
+fn show(stamp: Tai64n, utc: bool, out: &mut Vec<u8>) {
     let at = if utc { clock::utc(stamp.secs) } else { clock::local(stamp.secs) };
     let mut number = |value: i64, width: usize, end: Option<u8>| {
         let digits = crate::chain::decimal(value);

@@ -4,17 +4,15 @@
 //! goes on: in a container that was not started as root nothing else could be meant.
 
 use crate::accounts::Database;
-use crate::chain::{
-    Args, Step, Word, cat_str, decimal, next_with, number, setting, shown, variable, variable_number,
-};
-use crate::diag::{Error, Result, code};
+use crate::chain::*;
+use crate::diag::{Error, reason};
 use crate::sys::{Errno, process};
 use rustix::process::{getegid, geteuid};
 
 /// Variables that tell of an account.
-const UID: &[u8] = b"UID";
-const GID: &[u8] = b"GID";
-const GIDLIST: &[u8] = b"GIDLIST";
+const UID: Word = b"UID";
+const GID: Word = b"GID";
+const GIDLIST: Word = b"GIDLIST";
 
 /// Whom to become.
 #[derive(Clone, Debug, Default)]
@@ -28,23 +26,22 @@ struct Identity {
 
 impl Identity {
     fn apply(&self) -> Result<()> {
-        let failed = |what: &str, errno| {
+        let refused = |what: &str, errno| {
             let hint = if errno == Errno::PERM { " (only root can become somebody else)" } else { "" };
-            let text = cat_str(&["unable to set ", what, ": ", crate::diag::reason(errno), hint]);
-            Error::new(code::SYSTEM, text)
+            crate::chain::failed(111, &["unable to set ", what, ": ", reason(errno), hint])
         };
         let is_us = (self.uid, self.gid) == (geteuid().as_raw(), getegid().as_raw());
         if let Some(groups) = &self.groups {
             match process::set_groups(groups) {
                 Err(Errno::PERM) if is_us => {}
-                done => done.map_err(|errno| failed("supplementary groups", errno))?,
+                done => done.map_err(|errno| refused("supplementary groups", errno))?,
             }
         }
         if self.gid > 0 {
-            process::set_gid(self.gid).map_err(|errno| failed("group", errno))?;
+            process::set_gid(self.gid).map_err(|errno| refused("group", errno))?;
         }
         if self.uid > 0 {
-            process::set_uid(self.uid).map_err(|errno| failed("user", errno))?;
+            process::set_uid(self.uid).map_err(|errno| refused("user", errno))?;
         }
         Ok(())
     }
@@ -59,20 +56,20 @@ fn list(text: &[u8]) -> Option<Vec<u32>> {
 fn account(name: &[u8]) -> Result<Identity> {
     let user = shown(name);
     let users = Database::users()?;
-    let found = users.user(&user).ok_or_else(|| unknown("user", name))?;
-    Ok(Identity { uid: found.uid, gid: found.gid, groups: Some(Database::groups()?.memberships(&user)) })
+    let found = users.user(user).ok_or_else(|| unknown("user", name))?;
+    Ok(Identity { uid: found.uid, gid: found.gid, groups: Some(Database::groups()?.memberships(user)) })
 }
 
-fn unknown(what: &str, name: &[u8]) -> Error {
+fn unknown(what: &str, name: &[u8]) -> Box<Error> {
     let file = if what == "user" { " (not in /etc/passwd)" } else { " (not in /etc/group)" };
-    Error::new(code::NO, cat_str(&["unknown ", what, ": ", &shown(name), file]))
+    failed(1, &["unknown ", what, ": ", shown(name), file])
 }
 
 /// A user or group by number, or else by name.
-fn either(word: &[u8], what: &str, database: fn() -> Result<Database>) -> Result<u32> {
+fn either(word: &[u8], what: &str, database: fn() -> crate::diag::Result<Database>) -> Result<u32> {
     match number(word) {
         Some(id) => Ok(id),
-        None => database()?.id(&shown(word)).ok_or_else(|| unknown(what, word)),
+        None => database()?.id(shown(word)).ok_or_else(|| unknown(what, word)),
     }
 }
 
@@ -85,8 +82,8 @@ pub fn setuidgid(args: &mut Args) -> Result<Step> {
         return next_with(argv, Vec::new());
     }
     let Some(colon) = who.iter().position(|b| *b == b':') else {
-        account(&who)?.apply()?;
-        return next_with(argv, vec![UID.to_vec(), GID.to_vec(), GIDLIST.to_vec()]);
+        account(who)?.apply()?;
+        return next_with(argv, vec![UID, GID, GIDLIST]);
     };
     let uid = either(&who[..colon], "user", Database::users)?;
     let gid = either(&who[colon + 1..], "group", Database::groups)?;
@@ -102,9 +99,9 @@ pub fn applyuidgid(args: &mut Args) -> Result<Step> {
             b'z' => unexport = true,
             b'u' => who.uid = args.value_number()?,
             b'g' => who.gid = args.value_number()?,
-            b'G' => who.groups = Some(list(&args.value()).ok_or_else(|| args.misused())?),
+            b'G' => who.groups = Some(list(args.value()).ok_or_else(|| args.misused())?),
             b'U' => {
-                let groups = list(variable(GIDLIST)?).ok_or_else(|| Error::usage("invalid GIDLIST"))?;
+                let groups = list(variable(GIDLIST)?).ok_or_else(|| usage(&["invalid GIDLIST"]))?;
                 who =
                     Identity { uid: variable_number(UID)?, gid: variable_number(GID)?, groups: Some(groups) };
             }
@@ -114,7 +111,7 @@ pub fn applyuidgid(args: &mut Args) -> Result<Step> {
     args.at_least(1)?;
     let argv = args.rest();
     who.apply()?;
-    next_with(argv, if unexport { vec![UID.to_vec(), GID.to_vec(), GIDLIST.to_vec()] } else { Vec::new() })
+    next_with(argv, if unexport { vec![UID, GID, GIDLIST] } else { Vec::new() })
 }
 
 /// `uid:gid:list` of `envuidgid -D`; what is missing is 0, or nobody.
@@ -136,7 +133,7 @@ pub fn envuidgid(args: &mut Args) -> Result<Step> {
         match args.option("ugBniD:")? {
             b'n' => (numeric, want_list) = (true, false),
             b'i' => default = None,
-            b'D' => default = Some(defaults(&args.value()).ok_or_else(|| args.misused())?),
+            b'D' => default = Some(defaults(args.value()).ok_or_else(|| args.misused())?),
             0 => break,
             letter => (want_user, want_group, want_list) = (letter != b'g', letter != b'u', false),
         }
@@ -145,11 +142,11 @@ pub fn envuidgid(args: &mut Args) -> Result<Step> {
     let name = args.word()?;
     let mut found = default.clone().unwrap_or_default();
     let known = |outcome: Result<Identity>| match (outcome, &default) {
-        (Err(error), Some(_)) if error.code() == code::NO => Ok(None),
+        (Err(error), Some(_)) if error.code() == 1 => Ok(None),
         (outcome, _) => outcome.map(Some),
     };
     if want_list {
-        if let Some(account) = known(account(&name))? {
+        if let Some(account) = known(account(name))? {
             found = account;
         }
     } else {
@@ -157,11 +154,11 @@ pub fn envuidgid(args: &mut Args) -> Result<Step> {
         let both = want_user && want_group;
         let (user, group) = match (both, want_user) {
             (true, _) => (parts.next(), parts.next()),
-            (_, true) => (Some(&name[..]), None),
-            _ => (None, Some(&name[..])),
+            (_, true) => (Some(name), None),
+            _ => (None, Some(name)),
         };
-        let id = |word: &[u8], what, database: fn() -> Result<Database>| {
-            let found = database()?.id(&shown(word));
+        let id = |word: &[u8], what, database: fn() -> crate::diag::Result<Database>| {
+            let found = database()?.id(shown(word));
             let id = found.or_else(|| number(word).filter(|_| numeric)).ok_or_else(|| unknown(what, word))?;
             Ok(Identity { uid: id, gid: id, groups: None })
         };
@@ -174,10 +171,10 @@ pub fn envuidgid(args: &mut Args) -> Result<Step> {
     }
     let mut changes = Vec::new();
     if want_user {
-        changes.push(setting(UID, &decimal(found.uid)));
+        changes.push(setting(UID, decimal(found.uid)));
     }
     if want_group {
-        changes.push(setting(GID, &decimal(found.gid)));
+        changes.push(setting(GID, decimal(found.gid)));
     }
     if want_list {
         let groups: Vec<Word> = found.groups.unwrap_or_default().into_iter().map(decimal).collect();

@@ -1,7 +1,6 @@
 //! envdir: variables from files.
 
-use crate::chain::{Args, Step, Word, c_string, cat, next_with, setting, unable};
-use crate::diag::Result;
+use crate::chain::*;
 use crate::sys::{Errno, fd};
 use std::os::unix::ffi::OsStrExt;
 
@@ -36,23 +35,22 @@ pub fn envdir(args: &mut Args) -> Result<Step> {
     }
     args.at_least(2)?;
     let dir = args.word()?;
-    let changes = match std::fs::read_dir(std::ffi::OsStr::from_bytes(&dir)) {
+    let changes = match std::fs::read_dir(std::ffi::OsStr::from_bytes(dir)) {
         Ok(entries) => {
             let mut changes = Vec::new();
             for entry in entries {
-                let entry =
-                    entry.map_err(|e| unable("read", &dir, Errno::from_io_error(&e).unwrap_or(Errno::IO)))?;
+                let entry = entry.map_err(|e| unable_to("read", dir, reason_of(&e)))?;
                 let name = entry.file_name();
                 let name = name.as_bytes();
                 if !name.starts_with(b".") && !name.contains(&b'=') {
-                    changes.push(manner.change(name, &cat(&[&dir, b"/", name]))?);
+                    changes.push(manner.change(name, cat(&[dir, b"/", name]))?);
                 }
             }
             changes
         }
         Err(e) => match Errno::from_io_error(&e) {
             Some(Errno::NOENT) if !must_be_there => Vec::new(),
-            errno => return Err(unable("read directory", &dir, errno.unwrap_or(Errno::IO))),
+            errno => return Err(unable_to("read directory", dir, errno.unwrap_or(Errno::IO))),
         },
     };
     next_with(args.rest(), changes)
@@ -67,9 +65,9 @@ impl Manner {
             text
         };
         let mut text =
-            fd::open(&c_string(path), 0).and_then(read).map_err(|errno| unable("read", path, errno))?;
+            fd::open(&c_string(path), 0).and_then(read).map_err(|errno| unable_to("read", path, errno))?;
         if text.is_empty() {
-            return Ok(name.to_vec());
+            return Ok(cat(&[name]));
         }
         if !self.verbatim {
             text.truncate(text.iter().position(|b| *b == b'\n').unwrap_or(text.len()));

@@ -1,7 +1,6 @@
 //! setlock, pause, sleep: waiting for something, or for nothing.
 
-use crate::chain::{Args, Step, c_string, next, unable};
-use crate::diag::{Error, Result, code};
+use crate::chain::*;
 use crate::process::Signal;
 use crate::sys::{Errno, fd, lock, signal};
 use rustix::fs::OFlags;
@@ -21,7 +20,7 @@ pub fn setlock(args: &mut Args) -> Result<Step> {
     }
     args.at_least(2)?;
     let path = args.word()?;
-    let file = c_string(&path);
+    let file = c_string(path);
     let create = (OFlags::WRONLY | OFlags::CREATE | OFlags::NONBLOCK).bits() as i32;
     let open = || match exclusive {
         true => fd::open(&file, create),
@@ -33,7 +32,7 @@ pub fn setlock(args: &mut Args) -> Result<Step> {
             opened => opened,
         },
     };
-    let opened = open().map_err(|errno| unable("open", &path, errno))?;
+    let opened = open().map_err(|errno| unable_to("open", path, errno))?;
     let take = || lock::lock_as_process(opened, exclusive, wait);
     let taken = if limit > 0 && wait {
         signal::interrupted_after(Duration::from_millis(limit.into()), take)
@@ -47,10 +46,10 @@ pub fn setlock(args: &mut Args) -> Result<Step> {
         Err(errno) => Some(errno),
     };
     if let Some(errno) = reason {
-        return Err(unable("lock", &path, errno).with_code(code::NO));
+        return Err(failed(1, &["unable to lock ", shown(path), ": ", crate::diag::reason(errno)]));
     }
     if let Some(number) = number {
-        fd::rename(opened, number).map_err(|errno| Error::unable("move lock descriptor", errno))?;
+        fd::rename(opened, number).map_err(|errno| unable("move lock descriptor", errno))?;
     }
     next(args.rest())
 }
@@ -69,7 +68,7 @@ pub fn pause(args: &mut Args) -> Result<Step> {
             _ => {
                 let list = args.value();
                 for word in list.split(|b| b",:; \t\r\n".contains(b)).filter(|word| !word.is_empty()) {
-                    let number = crate::chain::number(word).ok_or_else(|| args.misused())?;
+                    let number = number(word).ok_or_else(|| args.misused())?;
                     signal::ignore(Signal(number as u8));
                 }
                 continue;

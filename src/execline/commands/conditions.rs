@@ -1,7 +1,6 @@
 //! if, ifelse, ifte, ifthenelse.
 
-use crate::chain::{Args, Ended, Step, Word, after, next, next_with};
-use crate::diag::{Error, Result};
+use crate::chain::*;
 
 /// Options that these have in common.
 #[derive(Default)]
@@ -47,7 +46,7 @@ pub fn if_(args: &mut Args) -> Result<Step> {
         }
     }
     if code > Some(255) {
-        return Err(Error::usage("invalid exit code"));
+        return Err(usage(&["invalid exit code"]));
     }
     match options.ask(&args.block("")?)? {
         (true, _) => next(args.rest()),
@@ -81,7 +80,7 @@ pub fn ifte(args: &mut Args) -> Result<Step> {
     let otherwise = args.block("else ")?;
     let condition = args.rest();
     if condition.is_empty() {
-        return Err(Error::usage("empty command-if"));
+        return Err(usage(&["empty command-if"]));
     }
     let (yes, _) = options.ask(&condition)?;
     next(if yes { then } else { otherwise })
@@ -117,7 +116,7 @@ pub(super) fn sequence(first: Vec<Word>, then: Vec<Word>) -> Result<Step> {
         match crate::chain::start(&first, &[]) {
             Ok(pid) => crate::chain::reap(pid).question_mark(),
             Err(errno) => {
-                crate::diag::warn(crate::chain::unable("spawn", &first[0], errno));
+                warn(&[unable_to("spawn", first[0], errno).message()]);
                 if errno == crate::sys::Errno::NOENT { 127 } else { 126 }
             }
         }

@@ -1,8 +1,7 @@
-//! foreground, background, pipeline, exec, tryexec, exit.
+//! foreground, background, pipeline, exec, exit.
 
 use super::numbered;
-use crate::chain::{Args, Next, Step, Word, attempt, next, next_with, number, spawn, spawn_detached};
-use crate::diag::{Error, Result};
+use crate::chain::*;
 use crate::sys::fd;
 use std::os::fd::AsRawFd;
 
@@ -40,9 +39,9 @@ pub fn pipeline(args: &mut Args) -> Result<Step> {
     let block = args.full_block()?;
     let rest = args.rest();
     if rest.is_empty() {
-        return Err(Error::usage("empty remainder"));
+        return Err(usage(&["empty remainder"]));
     }
-    let unable = |errno| Error::unable("create pipe", errno);
+    let unable = |errno| unable("create pipe", errno);
     let [read, write] = fd::pipe().map_err(unable)?;
     let ((theirs, their_number), (ours, our_number)) =
         if writes { ((read, 0), (write, 1)) } else { ((write, 1), (read, 0)) };
@@ -59,18 +58,16 @@ pub(super) fn with_descriptor<T>(
     something: impl FnOnce() -> Result<T>,
 ) -> Result<T> {
     let before = fd::aside(to);
-    fd::copy(fd.as_raw_fd(), to).map_err(|errno| Error::unable("move descriptor", errno))?;
+    fd::copy(fd.as_raw_fd(), to).map_err(|errno| unable("move descriptor", errno))?;
     let result = something();
     match before {
-        Ok(before) => {
-            fd::copy(before.as_raw_fd(), to).map_err(|errno| Error::unable("move descriptor", errno))?
-        }
+        Ok(before) => fd::copy(before.as_raw_fd(), to).map_err(|errno| unable("move descriptor", errno))?,
         Err(_) => fd::close(to),
     }
     result
 }
 
-/// What `exec` and `tryexec` say of a program.
+/// What `exec` says of a program.
 #[derive(Default)]
 struct Manner {
     no_environment: bool,
@@ -88,13 +85,13 @@ impl Manner {
     }
 
     fn of(self, mut argv: Vec<Word>) -> Next {
-        let changes = if self.no_environment { vec![Word::new()] } else { Vec::new() };
+        let changes = if self.no_environment { vec![EVERYTHING] } else { Vec::new() };
         let mut file = None;
         if self.login || self.name.is_some() {
-            file = Some(argv[0].clone());
-            argv[0] = self.name.unwrap_or(std::mem::take(&mut argv[0]));
+            file = Some(argv[0]);
+            argv[0] = self.name.unwrap_or(argv[0]);
             if self.login {
-                argv[0].insert(0, b'-');
+                argv[0] = cat(&[b"-", argv[0]]);
             }
         }
         Next { argv, file, changes }
@@ -112,30 +109,6 @@ pub fn exec(args: &mut Args) -> Result<Step> {
     }
     args.at_least(1)?;
     Ok(Step::Next(manner.of(args.rest())))
-}
-
-/// `tryexec`
-pub fn tryexec(args: &mut Args) -> Result<Step> {
-    let (mut manner, mut swap) = (Manner::default(), false);
-    loop {
-        match args.option("ncla:")? {
-            0 => break,
-            b'n' => swap = true,
-            letter => manner.take(letter, args),
-        }
-    }
-    let (mut first, mut second) = (args.full_block()?, args.rest());
-    if swap {
-        if second.is_empty() {
-            return Err(Error::usage("empty remainder not allowed with -n"));
-        }
-        std::mem::swap(&mut first, &mut second);
-    }
-    let first = manner.of(first);
-    if attempt(&first) {
-        return Ok(Step::Next(first));
-    }
-    next(second)
 }
 
 /// `exit`

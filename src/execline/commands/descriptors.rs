@@ -1,15 +1,10 @@
 //! redirfd, fdmove, fdclose, fdswap, fdblock, fdreserve, piperw, heredoc; and what else a process passes on:
-//! cd, umask, posix-cd, posix-umask.
+//! cd, umask.
 
-use super::environment::working_directory;
 use super::give;
-use crate::chain::{
-    Args, Step, Word, c_string, cat, decimal, fork, next, next_with, parse, print, print_and_exit, setting,
-    unable,
-};
-use crate::diag::{Error, Result, code};
-use crate::sys::{Errno, env, fd};
-use rustix::fs::{FileType, Mode, OFlags, stat};
+use crate::chain::*;
+use crate::sys::{Errno, fd};
+use rustix::fs::{Mode, OFlags};
 use std::os::fd::AsRawFd;
 
 /// `redirfd`
@@ -37,23 +32,23 @@ pub fn redirfd(args: &mut Args) -> Result<Step> {
     };
     args.at_least(3)?;
     let to = args.word()?;
-    let number = crate::chain::number(&to).and_then(|n| i32::try_from(n).ok());
-    if number.is_none() && !open_only {
+    let target = number(to).and_then(|n| i32::try_from(n).ok());
+    if target.is_none() && !open_only {
         return Err(args.misused());
     }
     let path = args.word()?;
     let flags = (flags | access | create).bits() as i32;
-    let opened = open(&c_string(&path), flags, access != OFlags::RDONLY)
-        .map_err(|errno| unable("open", &path, errno))?;
+    let opened = open(&c_string(path), flags, access != OFlags::RDONLY)
+        .map_err(|errno| unable_to("open", path, errno))?;
     if switch {
         fd::set_nonblocking(opened, flags & OFlags::NONBLOCK.bits() as i32 == 0)
-            .map_err(|errno| Error::unable("change blocking mode", errno))?;
+            .map_err(|errno| unable("change blocking mode", errno))?;
     }
     if open_only {
         let given = give(args.rest(), vec![(to, Some(decimal(opened)))], import);
         return next_with(given.argv, given.changes);
     }
-    move_to(opened, number.unwrap_or(0), &to)?;
+    move_to(opened, target.unwrap_or(0), to)?;
     next(args.rest())
 }
 
@@ -71,7 +66,7 @@ fn open(path: &std::ffi::CStr, flags: i32, writes: bool) -> std::result::Result<
 }
 
 fn move_to(from: i32, to: i32, shown: &[u8]) -> Result<()> {
-    fd::rename(from, to).map_err(|errno| unable("make descriptor", shown, errno))
+    fd::rename(from, to).map_err(|errno| unable_to("make descriptor", shown, errno))
 }
 
 /// `fdmove`
@@ -87,7 +82,7 @@ pub fn fdmove(args: &mut Args) -> Result<Step> {
         true => fd::copy(from, to),
         false => fd::rename(from, to),
     };
-    done.map_err(|errno| unable("make descriptor", &cat(&[&decimal(to), b" of ", &decimal(from)]), errno))?;
+    done.map_err(|errno| unable_to("make descriptor", cat(&[decimal(to), b" of ", decimal(from)]), errno))?;
     next(args.rest())
 }
 
@@ -110,7 +105,7 @@ pub fn fdswap(args: &mut Args) -> Result<Step> {
         fd::copy(one, other)?;
         fd::copy(kept.as_raw_fd(), one)
     };
-    swap().map_err(|errno| Error::unable("swap descriptors", errno))?;
+    swap().map_err(|errno| unable("swap descriptors", errno))?;
     next(args.rest())
 }
 
@@ -122,7 +117,7 @@ pub fn fdblock(args: &mut Args) -> Result<Step> {
     }
     args.at_least(2)?;
     let number = args.descriptor()?;
-    fd::set_nonblocking(number, !block).map_err(|errno| Error::unable("change blocking mode", errno))?;
+    fd::set_nonblocking(number, !block).map_err(|errno| unable("change blocking mode", errno))?;
     next(args.rest())
 }
 
@@ -143,10 +138,10 @@ pub fn fdreserve(args: &mut Args) -> Result<Step> {
     }
     opened.iter().for_each(|number| fd::close(*number));
     if let Some(errno) = failure {
-        return Err(Error::unable("reserve descriptors", errno));
+        return Err(unable("reserve descriptors", errno));
     }
-    let name = |i: usize| cat(&[b"FD", &decimal(i as i64)]);
-    let changes = opened.iter().enumerate().map(|(i, number)| setting(&name(i), &decimal(*number))).collect();
+    let name = |i: usize| cat(&[b"FD", decimal(i as i64)]);
+    let changes = opened.iter().enumerate().map(|(i, number)| setting(name(i), decimal(*number))).collect();
     next_with(args.rest(), changes)
 }
 
@@ -157,13 +152,13 @@ pub fn piperw(args: &mut Args) -> Result<Step> {
     if reader == writer {
         return Err(args.misused());
     }
-    let failed = |errno| Error::unable("make a pipe", errno);
-    let [read, mut write] = fd::pipe().map_err(failed)?;
+    let broken = |errno| unable("make a pipe", errno);
+    let [read, mut write] = fd::pipe().map_err(broken)?;
     if write.as_raw_fd() == reader {
         // It must not be overwritten before it has its place.
-        write = fd::aside(reader).map_err(failed)?;
+        write = fd::aside(reader).map_err(broken)?;
     }
-    fd::hand_over(read, reader).and_then(|()| fd::hand_over(write, writer)).map_err(failed)?;
+    fd::hand_over(read, reader).and_then(|()| fd::hand_over(write, writer)).map_err(broken)?;
     next(args.rest())
 }
 
@@ -176,12 +171,12 @@ pub fn heredoc(args: &mut Args) -> Result<Step> {
     args.at_least(3)?;
     let to = args.descriptor()?;
     let text = args.word()?;
-    let failed = |errno| Error::unable("make a pipe", errno);
-    let [read, write] = fd::pipe().map_err(failed)?;
+    let broken = |errno| unable("make a pipe", errno);
+    let [read, write] = fd::pipe().map_err(broken)?;
     // What the pipe takes at once needs nobody who writes it.
-    fd::set_nonblocking(write.as_raw_fd(), true).map_err(failed)?;
-    if let Err((written, _)) = fd::write(write.as_raw_fd(), &text) {
-        fd::set_nonblocking(write.as_raw_fd(), false).map_err(failed)?;
+    fd::set_nonblocking(write.as_raw_fd(), true).map_err(broken)?;
+    if let Err((written, _)) = fd::write(write.as_raw_fd(), text) {
+        fd::set_nonblocking(write.as_raw_fd(), false).map_err(broken)?;
         let own = read.as_raw_fd();
         let writer = || {
             fd::close(own);
@@ -195,7 +190,7 @@ pub fn heredoc(args: &mut Args) -> Result<Step> {
         }
     }
     drop(write);
-    fd::hand_over(read, to).map_err(failed)?;
+    fd::hand_over(read, to).map_err(broken)?;
     next(args.rest())
 }
 
@@ -203,12 +198,8 @@ pub fn heredoc(args: &mut Args) -> Result<Step> {
 pub fn cd(args: &mut Args) -> Result<Step> {
     args.at_least(2)?;
     let path = args.word()?;
-    go_to(&path)?;
+    rustix::process::chdir(&*c_string(path)).map_err(|errno| unable_to("chdir to", path, errno))?;
     next(args.rest())
-}
-
-fn go_to(path: &[u8]) -> Result<()> {
-    rustix::process::chdir(&*c_string(path)).map_err(|errno| unable("chdir to", path, errno))
 }
 
 /// `umask`, `execline-umask`
@@ -216,169 +207,7 @@ pub fn umask(args: &mut Args) -> Result<Step> {
     args.at_least(2)?;
     let text = args.word()?;
     let digits = text.iter().take_while(|b| (b'0'..=b'7').contains(b)).count();
-    set_umask(parse(&text[..digits], 8).ok_or_else(|| args.misused())?);
+    let mask = parse(&text[..digits], 8).ok_or_else(|| args.misused())?;
+    rustix::process::umask(Mode::from_raw_mode(mask & 0o777));
     next(args.rest())
-}
-
-fn set_umask(mask: u32) -> u32 {
-    rustix::process::umask(Mode::from_raw_mode(mask & 0o777)).as_raw_mode()
-}
-
-/// `posix-umask`
-pub fn posix_umask(args: &mut Args) -> Result<Step> {
-    let mut symbolic = false;
-    while args.option("S")? != 0 {
-        symbolic = true;
-    }
-    let old = set_umask(0);
-    if args.left() == 0 {
-        return print_and_exit(&shown_mask(old, symbolic));
-    }
-    let text = args.word()?;
-    let new = parse(&text, 8).or_else(|| symbolic_mask(&text, old));
-    set_umask(new.ok_or_else(|| Error::new(code::NO, "invalid mode string"))?);
-    next(args.rest())
-}
-
-fn shown_mask(mask: u32, symbolic: bool) -> Word {
-    if !symbolic {
-        return (0..4).rev().map(|i| b'0' + (mask >> (3 * i) & 7) as u8).chain([b'\n']).collect();
-    }
-    let mut out = Word::new();
-    for (class, shift, end) in [(b'u', 6, b','), (b'g', 3, b','), (b'o', 0, b'\n')] {
-        out.extend([class, b'=']);
-        let granted = !mask >> shift;
-        out.extend(b"rwx".iter().enumerate().filter(|(i, _)| granted & (4 >> i) != 0).map(|(_, b)| *b));
-        out.push(end);
-    }
-    out
-}
-
-/// `u=rwx,go-w` and the like; `None` if it is none.
-fn symbolic_mask(text: &[u8], mask: u32) -> Option<u32> {
-    let mut granted = !mask & 0o777;
-    for clause in text.split(|b| *b == b',').filter(|clause| !clause.is_empty()) {
-        let begin = clause.iter().position(|b| b"+-=".contains(b)).unwrap_or(clause.len());
-        let mut who = 0;
-        for class in &clause[..begin] {
-            who |= match class {
-                b'u' => 0o700,
-                b'g' => 0o070,
-                b'o' => 0o007,
-                b'a' => 0o777,
-                _ => return None,
-            };
-        }
-        if begin == 0 {
-            who = 0o777;
-        }
-        let mut at = begin;
-        while at < clause.len() {
-            let operator = clause[at];
-            let end =
-                clause[at + 1..].iter().position(|b| b"+-=".contains(b)).map_or(clause.len(), |n| at + 1 + n);
-            let bits = who & (permissions(&clause[at + 1..end], granted)? * 0o111);
-            granted = match operator {
-                b'+' => granted | bits,
-                b'-' => granted & !bits,
-                _ => granted & !who | bits,
-            };
-            at = end;
-        }
-    }
-    Some(!granted)
-}
-
-/// The bits of `rwxXst`, or those that a class has now.
-fn permissions(text: &[u8], granted: u32) -> Option<u32> {
-    if let [class @ (b'u' | b'g' | b'o')] = text {
-        let shift = match class {
-            b'u' => 6,
-            b'g' => 3,
-            _ => 0,
-        };
-        return Some(granted >> shift & 7);
-    }
-    text.iter().try_fold(0, |bits, letter| {
-        Some(
-            bits | match letter {
-                b'r' => 4,
-                b'w' => 2,
-                b'x' | b'X' => 1,
-                b's' | b't' => 0,
-                _ => return None,
-            },
-        )
-    })
-}
-
-/// `posix-cd`
-pub fn posix_cd(args: &mut Args) -> Result<Step> {
-    let mut physical = false;
-    loop {
-        match args.option("LP")? {
-            0 => break,
-            letter => physical = letter == b'P',
-        }
-    }
-    let mut rest = args.rest().into_iter();
-    let (mut path, mut told) = match rest.next() {
-        None => (env::value(b"HOME").map(<[u8]>::to_vec), false),
-        Some(word) if word == b"-" => (env::value(b"OLDPWD").map(<[u8]>::to_vec), true),
-        word => (word, false),
-    };
-    let mut path = path.take().filter(|path| !path.is_empty()).ok_or_else(|| args.misused())?;
-    let is_explicit = matches!(path.split(|b| *b == b'/').next(), Some(b"" | b"." | b".."));
-    if let Some(found) = along_cdpath(&path).filter(|_| !is_explicit) {
-        (path, told) = (found, true);
-    }
-    let before = working_directory()?;
-    if !physical {
-        path = logical(&path)?;
-    }
-    go_to(&path)?;
-    if physical {
-        path = working_directory()?;
-    }
-    if told {
-        print(&cat(&[&path, b"\n"]))?;
-    }
-    next_with(rest.collect(), vec![setting(b"OLDPWD", &before), setting(b"PWD", &path)])
-}
-
-/// Where CDPATH finds a directory.
-fn along_cdpath(path: &[u8]) -> Option<Word> {
-    let is_directory = |path: &Word| {
-        stat(&*c_string(path))
-            .is_ok_and(|found| FileType::from_raw_mode(found.st_mode) == FileType::Directory)
-    };
-    let mut places = env::value(b"CDPATH")?.split(|b| *b == b':').map(|place| match place {
-        b"" => cat(&[b"./", path]),
-        [.., b'/'] => cat(&[place, path]),
-        _ => cat(&[place, b"/", path]),
-    });
-    places.find(is_directory)
-}
-
-/// The path without `.` and `..`, seen from PWD; each part of it must be there.
-fn logical(path: &[u8]) -> Result<Word> {
-    let whole = match env::value(b"PWD") {
-        Some(here) if path[0] != b'/' => cat(&[here, b"/", path]),
-        _ => path.to_vec(),
-    };
-    let mut parts: Vec<&[u8]> = Vec::new();
-    let absolute = whole[0] == b'/';
-    let join = |parts: &[&[u8]]| cat(&[if absolute { b"/" } else { b"" }, &parts.join(&b'/')]);
-    for part in whole.split(|b| *b == b'/') {
-        match part {
-            b"" | b"." => {}
-            b".." => {
-                let so_far = join(&parts);
-                stat(&*c_string(&so_far)).map_err(|errno| unable("canonicalize", &so_far, errno))?;
-                parts.pop();
-            }
-            part => parts.push(part),
-        }
-    }
-    Ok(join(&parts))
 }

@@ -3,11 +3,7 @@
 use super::control::with_descriptor;
 use super::{Given, give};
 use crate::accounts::Database;
-use crate::chain::{
-    Args, Step, Word, cat, cat_str, decimal, next_with, number, print_and_exit, reap, setting, shown, spawn,
-    unable,
-};
-use crate::diag::{self, Error, Result, code};
+use crate::chain::*;
 use crate::sys::{Errno, env, fd};
 use std::os::fd::AsRawFd;
 
@@ -19,7 +15,7 @@ fn go_on(given: Given) -> Result<Step> {
 fn name(args: &mut Args) -> Result<Word> {
     let name = args.word()?;
     if name.contains(&b'=') {
-        return Err(Error::usage(cat_str(&["invalid variable name: ", &shown(&name)])));
+        return Err(usage(&["invalid variable name: ", shown(name)]));
     }
     Ok(name)
 }
@@ -27,7 +23,7 @@ fn name(args: &mut Args) -> Result<Word> {
 /// `export`
 pub fn export(args: &mut Args) -> Result<Step> {
     args.at_least(3)?;
-    let change = setting(&name(args)?, &args.word()?);
+    let change = setting(name(args)?, args.word()?);
     next_with(args.rest(), vec![change])
 }
 
@@ -46,15 +42,15 @@ pub fn export_array(args: &mut Args) -> Result<Step> {
     }
     args.at_least(2)?;
     let name = name(args)?;
-    let mut value = cat(&[&name, b"="]);
+    let mut value = Vec::new();
     for word in args.full_block()? {
         match delimiter {
-            Some(delimiter) => value.extend(cat(&[&word, &[delimiter]])),
-            None => value.extend(cat(&[&decimal(word.len() as i64), b":", &word, b","])),
+            Some(delimiter) => value.extend_from_slice(cat(&[word, &[delimiter]])),
+            None => value.extend_from_slice(netstring(word)),
         }
     }
     args.at_least(1)?;
-    next_with(args.rest(), vec![value])
+    next_with(args.rest(), vec![setting(name, &value)])
 }
 
 /// `emptyenv`
@@ -71,14 +67,14 @@ pub fn emptyenv(args: &mut Args) -> Result<Step> {
         }
     }
     args.at_least(1)?;
-    let mut changes = vec![Word::new()];
+    let mut changes = vec![EVERYTHING];
     let all = env::strings().map(|string| string.to_bytes());
     if clean {
-        changes = all.filter(|string| is_execlines(string)).map(|string| name_of(string).to_vec()).collect();
+        changes = all.filter(|string| is_execlines(string)).map(name_of).collect();
     } else if options || arguments {
         changes.extend(super::positional::popped(arguments, options)?);
     } else {
-        changes.extend(all.filter(|string| keep.iter().any(|k| string.starts_with(k))).map(<[u8]>::to_vec));
+        changes.extend(all.filter(|string| keep.iter().any(|k| string.starts_with(k))));
     }
     next_with(args.rest(), changes)
 }
@@ -123,28 +119,28 @@ pub fn backtick(args: &mut Args) -> Result<Step> {
     let block = args.full_block()?;
     let rest = args.rest();
     if rest.is_empty() {
-        return Err(Error::usage("the command line after the block must not be empty"));
+        return Err(usage(&["the command line after the block must not be empty"]));
     }
-    let failed = |errno| Error::unable("read what the command says", errno);
-    let [read, write] = fd::pipe().map_err(failed)?;
+    let broken = |errno| unable("read what the command says", errno);
+    let [read, write] = fd::pipe().map_err(broken)?;
     let pid = with_descriptor(write, 1, || spawn(&block, &[]))?;
-    let mut text = fd::read_all(read.as_raw_fd()).map_err(failed)?;
+    let mut text = fd::read_all(read.as_raw_fd()).map_err(broken)?;
     drop(read);
     let ended = reap(pid);
     let zero = text.iter().position(|b| *b == 0);
     let value = if ended.question_mark() != 0 {
         if insist == 2 {
-            ended.crash().map_err(|_| Error::new(ended.code(), "child process crashed"))?;
-            return Err(Error::new(ended.code(), "child process exited non-zero"));
+            ended.crash().map_err(|_| failed(ended.code(), &["child process crashed"]))?;
+            return Err(failed(ended.code(), &["child process exited non-zero"]));
         }
         text.truncate(zero.unwrap_or(text.len()));
         if insist == 1 { default } else { Some(chomped(text, how.chomp)) }
     } else if let Some(zero) = zero {
         const TEXT: &str = "child process output contained a null character";
         match insist {
-            2 => return Err(Error::new(124, TEXT)),
+            2 => return Err(failed(124, &[TEXT])),
             1 => {
-                diag::warn(TEXT);
+                warn(&[TEXT]);
                 default
             }
             _ => {
@@ -157,17 +153,17 @@ pub fn backtick(args: &mut Args) -> Result<Step> {
     };
     let mut variables = vec![(variable, value)];
     if insist < 2 {
-        variables.push((b"?".to_vec(), Some(decimal(ended.question_mark()))));
+        variables.push((&b"?"[..], Some(decimal(ended.question_mark()))));
     }
     go_on(give(rest, variables, how.import))
 }
 
 /// Without one newline at the end, if there is one.
-fn chomped(mut text: Word, chomp: bool) -> Word {
+fn chomped(mut text: Vec<u8>, chomp: bool) -> Word {
     if chomp && text.last() == Some(&b'\n') {
         text.pop();
     }
-    text
+    word(text)
 }
 
 /// `withstdinas`
@@ -186,18 +182,18 @@ pub fn withstdinas(args: &mut Args) -> Result<Step> {
         }
     }
     let variable = args.variable()?;
-    let mut text = fd::read_all(0).map_err(|errno| Error::unable("read standard input", errno))?;
+    let mut text = fd::read_all(0).map_err(|errno| unable("read standard input", errno))?;
     let value = match text.iter().position(|b| *b == 0) {
         None => Some(chomped(text, how.chomp)),
-        Some(_) if insist == 2 => return Err(Error::new(code::NO, "stdin contained a null character")),
+        Some(_) if insist == 2 => return Err(failed(1, &["stdin contained a null character"])),
         Some(_) if insist == 1 => None,
         Some(_) if default.is_some() => {
-            diag::warn("stdin contained a null character - using default instead");
+            warn(&["stdin contained a null character - using default instead"]);
             default
         }
         Some(zero) => {
             text.truncate(zero);
-            Some(text)
+            Some(word(text))
         }
     };
     import_one(args, variable, value, how.import)
@@ -206,7 +202,7 @@ pub fn withstdinas(args: &mut Args) -> Result<Step> {
 /// Goes on with one variable more.
 fn import_one(args: &mut Args, name: Word, value: Option<Word>, import: bool) -> Result<Step> {
     if import && value.is_none() {
-        return Err(Error::usage(cat_str(&[&shown(&name), " is not set"])));
+        return Err(usage(&[shown(name), " is not set"]));
     }
     go_on(give(args.rest(), vec![(name, value)], import))
 }
@@ -228,9 +224,9 @@ pub fn getcwd(args: &mut Args) -> Result<Step> {
 
 /// The path of our directory.
 pub(super) fn working_directory() -> Result<Word> {
-    let path = rustix::process::getcwd(Vec::new())
-        .map_err(|errno| Error::unable("find the current directory", errno))?;
-    Ok(path.into_bytes())
+    let path =
+        rustix::process::getcwd(Vec::new()).map_err(|errno| unable("find the current directory", errno))?;
+    Ok(word(path.into_bytes()))
 }
 
 /// `getpid`
@@ -253,12 +249,13 @@ pub fn getpid(args: &mut Args) -> Result<Step> {
 /// `homeof`
 pub fn homeof(args: &mut Args) -> Result<Step> {
     let user = args.word()?;
-    let name = shown(&user);
+    let name = shown(user);
     let users = Database::users()?;
-    let home = users.user(&name).map(|user| user.home).ok_or_else(|| {
-        Error::new(code::SYSTEM, cat_str(&["unable to find user ", &name, " in /etc/passwd"]))
-    })?;
-    print_and_exit(cat(&[home.as_bytes(), b"\n"]).as_slice())
+    let home = users
+        .user(name)
+        .map(|user| user.home)
+        .ok_or_else(|| failed(111, &["unable to find user ", name, " in /etc/passwd"]))?;
+    print_and_exit(cat(&[home.as_bytes(), b"\n"]))
 }
 
 /// `envfile`
@@ -272,19 +269,19 @@ pub fn envfile(args: &mut Args) -> Result<Step> {
     }
     args.at_least(2)?;
     let file = args.word()?;
-    let opened = if file == b"-" { Ok(0) } else { fd::open(&crate::chain::c_string(&file), O_RDONLY) };
+    let opened = if file == b"-" { Ok(0) } else { fd::open(&crate::chain::c_string(file), O_RDONLY) };
     let text = match opened.and_then(|number| {
         let text = fd::read_all(number);
         fd::close(number);
         text
     }) {
-        Err(Errno::NOENT) if !must_be_there => Word::new(),
-        text => text.map_err(|errno| unable("read", &file, errno))?,
+        Err(Errno::NOENT) if !must_be_there => Vec::new(),
+        text => text.map_err(|errno| unable_to("read", file, errno))?,
     };
-    let changes = super::super::envfile::parse(&text).map_err(|line| {
-        let line = decimal(line as i64);
-        Error::new(code::NO, cat_str(&["in ", &shown(&file), ": syntax error line ", &shown(&line)]))
+    let changes = crate::execline::envfile::parse(&text).map_err(|line| {
+        failed(1, &["in ", shown(file), ": syntax error line ", shown(decimal(line as i64))])
     })?;
+    let changes = changes.into_iter().map(word).collect();
     next_with(args.rest(), changes)
 }
 

@@ -1,15 +1,15 @@
 //! The commands that define keys and substitute them in what follows: define, importas, elglob,
 //! elgetpositionals, multidefine; and multisubstitute, which does several at once.
 
-use crate::chain::{Args, Step, Word, c_string, cat_str, decimal, next_with, number, shown};
-use crate::diag::{Error, Result, code};
+use crate::chain::*;
+use crate::execline::glob;
 use crate::execline::substitute::{Key, Transform, substitute};
-use crate::sys::{env, glob};
+use crate::sys::env;
 
 /// What has been defined until now.
 #[derive(Default)]
 struct Defined {
-    keys: Vec<Key>,
+    keys: Vec<Key<'static>>,
     /// Variables to remove.
     changes: Vec<Word>,
 }
@@ -17,7 +17,7 @@ struct Defined {
 impl Defined {
     fn add(&mut self, name: Word, values: Vec<Word>) -> Result<()> {
         if name.is_empty() || self.keys.iter().any(|key| key.name == name) {
-            return Err(Error::new(code::SYSTEM, "bad substitution key"));
+            return Err(failed(111, &["bad substitution key"]));
         }
         self.keys.push(Key { name, values });
         Ok(())
@@ -33,8 +33,8 @@ impl Defined {
     }
 }
 
-fn no_netstrings() -> Error {
-    Error::new(code::SYSTEM, "unable to split the value: it does not consist of netstrings")
+fn no_netstrings() -> Box<crate::diag::Error> {
+    failed(111, &["unable to split the value: it does not consist of netstrings"])
 }
 
 /// A command that defines keys.
@@ -91,10 +91,10 @@ fn import_key(args: &mut Args, defined: &mut Defined) -> Result<()> {
         }
     }
     let key = args.word()?;
-    let variable = if same { key.clone() } else { args.word()? };
-    let value = env::value(&variable).map(<[u8]>::to_vec);
+    let variable = if same { key } else { args.word()? };
+    let value = env::value(variable);
     match value {
-        None if insist => return Err(Error::usage(cat_str(&[&shown(&variable), " is not set"]))),
+        None if insist => return Err(usage(&[shown(variable), " is not set"])),
         Some(_) if unexport => defined.changes.push(variable),
         _ => {}
     }
@@ -111,10 +111,10 @@ pub fn elglob(args: &mut Args) -> Result<Step> {
 
 fn glob_key(args: &mut Args, defined: &mut Defined) -> Result<()> {
     let mut options = glob::Options::default();
-    let (mut verbose, mut chomp, mut delimiter) = (false, false, None);
+    let (mut chomp, mut delimiter) = (false, None);
     loop {
         match args.option("vwsme0nd:")? {
-            b'v' => verbose = true,
+            b'v' => options.verbose = true,
             b'w' => options.strict = true,
             b's' => options.sorted = true,
             b'm' => options.mark = true,
@@ -126,29 +126,31 @@ fn glob_key(args: &mut Args, defined: &mut Defined) -> Result<()> {
         }
     }
     let (name, pattern) = (args.word()?, args.word()?);
-    let paths = glob::paths(&c_string(&pattern), options, verbose)
-        .ok_or_else(|| Error::new(code::SYSTEM, cat_str(&["unable to expand ", &shown(&pattern)])))?;
+    let paths =
+        glob::paths(pattern, options).ok_or_else(|| failed(111, &["unable to expand ", shown(pattern)]))?;
     let values = match delimiter {
-        None => paths,
+        None => paths.into_iter().map(word).collect(),
         Some(delimiter) => vec![joined(paths, delimiter.first().copied(), chomp)],
     };
     defined.add(name, values)
 }
 
 /// The paths as one word: a delimiter after each (after the last only without `chomp`), or netstrings.
-fn joined(paths: Vec<Word>, delimiter: Option<u8>, chomp: bool) -> Word {
-    let mut word = Word::new();
+fn joined(paths: Vec<Vec<u8>>, delimiter: Option<u8>, chomp: bool) -> Word {
+    let mut joined = Vec::new();
     for path in paths {
-        if delimiter.is_none() {
-            word.extend([&decimal(path.len() as i64)[..], b":"].concat());
+        match delimiter {
+            None => joined.extend_from_slice(netstring(&path)),
+            Some(delimiter) => {
+                joined.extend(path);
+                joined.push(delimiter);
+            }
         }
-        word.extend(path);
-        word.push(delimiter.unwrap_or(b','));
     }
     if chomp && delimiter.is_some() {
-        word.pop();
+        joined.pop();
     }
-    word
+    word(joined)
 }
 
 /// `elgetpositionals`
@@ -161,21 +163,21 @@ fn positional_keys(args: &mut Args, defined: &mut Defined) -> Result<()> {
     while args.option("P:")? != 0 {
         least = args.value_number()?;
     }
-    let bad = || Error::new(code::SYSTEM, "bad substitution key");
+    let bad = || failed(111, &["bad substitution key"]);
     let text = env::value(b"#").ok_or_else(bad)?;
     let count = number(text).ok_or_else(bad)?;
     super::script::enough_arguments(count, least, crate::chain::strictness())?;
-    defined.add(b"#".to_vec(), vec![text.to_vec()])?;
+    defined.add(b"#", vec![text])?;
     let mut all = Vec::new();
     for i in 0..=count.max(least) {
         let name = decimal(i);
-        let value = if i <= count { env::value(&name).ok_or_else(bad)? } else { b"" };
+        let value = if i <= count { env::value(name).ok_or_else(bad)? } else { b"" };
         if (1..=count).contains(&i) {
-            all.push(value.to_vec());
+            all.push(value);
         }
-        defined.add(name, vec![value.to_vec()])?;
+        defined.add(name, vec![value])?;
     }
-    defined.add(b"@".to_vec(), all)
+    defined.add(b"@", all)
 }
 
 /// `multidefine`
@@ -206,7 +208,7 @@ fn define_keys(args: &mut Args, defined: &mut Defined) -> Result<()> {
         let own = match values.get(i..end) {
             Some(own) => own.to_vec(),
             None if none => Vec::new(),
-            None => vec![Word::new()],
+            None => vec![&b""[..]],
         };
         // A place without a name is passed over.
         if !name.is_empty() {
@@ -227,12 +229,10 @@ pub fn multisubstitute(args: &mut Args) -> Result<Step> {
     while directives.left() > 0 {
         let name = directives.word()?;
         let Some((_, define)) = ALL.iter().find(|(known, _)| *known == name) else {
-            return Err(Error::usage(cat_str(&["syntax error: unrecognized directive ", &shown(&name)])));
+            return Err(usage(&["syntax error: unrecognized directive ", shown(name)]));
         };
-        define(&mut directives, &mut defined).map_err(|error| {
-            let text = cat_str(&["directive ", &shown(&name), ": ", &error.to_string()]);
-            Error::new(code::USAGE, text)
-        })?;
+        define(&mut directives, &mut defined)
+            .map_err(|error| usage(&["directive ", shown(name), ": ", error.message()]))?;
     }
     defined.apply(argv)
 }

@@ -1,16 +1,15 @@
 //! forx, forstdin, forbacktickx, loopwhilex.
 
 use super::control::with_descriptor;
-use super::{Given, give};
-use crate::chain::{Args, Ended, Step, Word, after, spawn};
-use crate::diag::{Error, Result};
+use crate::chain::*;
+use crate::execline::substitute::{Key, substituted};
 use crate::process::Pid;
 use crate::sys::{Errno, fd, wait};
 use std::os::fd::AsRawFd;
 
 /// A list of exit codes: numbers with commas, colons, semicolons or blanks between. What follows something
 /// else is ignored; nothing but that is an error.
-fn codes(args: &mut Args) -> Result<Vec<u32>> {
+fn codes(args: &Args) -> Result<Vec<u32>> {
     let value = args.value();
     let mut codes = Vec::new();
     for word in value.split(|b| b",:; \t\r\n".contains(b)).filter(|word| !word.is_empty()) {
@@ -46,13 +45,13 @@ impl Loop {
             codes_are_good: false,
             import: false,
             running: Vec::new(),
-            variable: Word::new(),
+            variable: b"",
             argv: Vec::new(),
         }
     }
 
     /// Takes one of these options; false: it is none of them.
-    fn take(&mut self, letter: u8, args: &mut Args) -> Result<bool> {
+    fn take(&mut self, letter: u8, args: &Args) -> Result<bool> {
         match letter {
             b'p' => self.at_once = u32::MAX,
             b'P' => self.at_once = args.value_number()?,
@@ -67,10 +66,15 @@ impl Loop {
     }
 
     /// Runs the body with a value. The exit code, if that was the last time.
-    fn run(&mut self, value: Word) -> Result<Option<u8>> {
-        let Given { argv, changes } =
-            give(self.argv.clone(), vec![(self.variable.clone(), Some(value))], self.import);
-        self.running.push(spawn(&argv, &changes)?);
+    fn run(&mut self, value: &[u8]) -> Result<Option<u8>> {
+        self.running.push(if self.import {
+            let key = Key { name: self.variable, values: vec![value] };
+            let argv = substituted(&self.argv, &[key]);
+            let argv: Vec<&[u8]> = argv.iter().map(|word| &word[..]).collect();
+            spawn(&argv, &[self.variable])?
+        } else {
+            spawn(&self.argv, &[&[self.variable, b"=", value].concat()])?
+        });
         while self.running.len() as u64 >= u64::from(self.at_once.max(1)) {
             let code = self.wait();
             if self.at_once <= 1 && self.codes.contains(&code.into()) != self.codes_are_good {
@@ -138,14 +142,14 @@ struct Reader {
 
 impl Reader {
     fn new() -> Reader {
-        Reader { fd: 0, buffer: Vec::new(), delimiters: b"\n".to_vec(), chomp: true, crunch: false }
+        Reader { fd: 0, buffer: Vec::new(), delimiters: b"\n", chomp: true, crunch: false }
     }
 
-    fn take(&mut self, letter: u8, args: &mut Args) {
+    fn take(&mut self, letter: u8, args: &Args) {
         match letter {
             b'N' | b'n' => self.chomp = letter == b'n',
             b'C' | b'c' => self.crunch = letter == b'C',
-            b'0' => self.delimiters = vec![0],
+            b'0' => self.delimiters = b"\0",
             _ => self.delimiters = args.value(),
         }
     }
@@ -153,13 +157,13 @@ impl Reader {
     /// More bytes; false at the end.
     fn fill(&mut self) -> Result<bool> {
         let mut chunk = [0; 8192];
-        let got = fd::read(self.fd, &mut chunk).map_err(|errno| Error::unable("read values", errno))?;
+        let got = fd::read(self.fd, &mut chunk).map_err(|errno| unable("read values", errno))?;
         self.buffer.extend_from_slice(&chunk[..got]);
         Ok(got > 0)
     }
 
     /// The next value; `None` at the end.
-    fn next(&mut self) -> Result<Option<Word>> {
+    fn next(&mut self) -> Result<Option<Vec<u8>>> {
         if self.delimiters.is_empty() {
             return self.netstring();
         }
@@ -172,7 +176,7 @@ impl Reader {
                 None if self.buffer.is_empty() || self.chomp => return Ok(None),
                 None => (self.buffer.len(), false),
             };
-            let mut value: Word = self.buffer.drain(..length).collect();
+            let mut value: Vec<u8> = self.buffer.drain(..length).collect();
             if self.crunch && value.len() == 1 {
                 continue;
             }
@@ -185,8 +189,8 @@ impl Reader {
         }
     }
 
-    fn netstring(&mut self) -> Result<Option<Word>> {
-        let broken = || Error::unable("read a netstring", Errno::PROTO);
+    fn netstring(&mut self) -> Result<Option<Vec<u8>>> {
+        let broken = || unable("read a netstring", Errno::PROTO);
         loop {
             let colon = self.buffer.iter().position(|&b| b == b':');
             let length =
@@ -215,7 +219,7 @@ impl Reader {
         let mut outcome = 1;
         while let Some(value) = self.next()? {
             outcome = 0;
-            if let Some(code) = body.run(value)? {
+            if let Some(code) = body.run(&value)? {
                 return Ok(Step::Exit(code));
             }
         }
@@ -254,7 +258,7 @@ pub fn forbacktickx(args: &mut Args) -> Result<Step> {
     let block = args.full_block()?;
     body.argv = args.rest();
     args_needed(&body.argv, args)?;
-    let [read, write] = fd::pipe().map_err(|errno| Error::unable("create pipe", errno))?;
+    let [read, write] = fd::pipe().map_err(|errno| unable("create pipe", errno))?;
     with_descriptor(write, 1, || spawn(&block, &[]))?;
     reader.fd = read.as_raw_fd();
     reader.run(body)

@@ -13,7 +13,7 @@ pub mod processes;
 pub mod script;
 
 use super::substitute::{Key, substitute};
-use crate::chain::{Word, cat, setting};
+use crate::chain::*;
 
 /// What `-E` does to a command line: the variable is substituted in it and not left in the environment.
 /// Without `-E` it is only set. `None` removes it.
@@ -26,20 +26,21 @@ struct Given {
 fn give(argv: Vec<Word>, variables: Vec<(Word, Option<Word>)>, import: bool) -> Given {
     if !import {
         let change = |(name, value): (Word, Option<Word>)| match value {
-            Some(value) => setting(&name, &value),
+            Some(value) => setting(name, value),
             None => name,
         };
         return Given { argv, changes: variables.into_iter().map(change).collect() };
     }
     let (mut keys, mut changes) = (Vec::new(), Vec::new());
     for (name, value) in variables {
-        changes.push(name.clone());
+        changes.push(name);
         keys.extend(value.map(|value| Key { name, values: vec![value] }));
     }
     Given { argv: substitute(&argv, &keys), changes }
 }
 
 /// `NAME=number`.
+#[inline(never)]
 fn numbered(name: &[u8], number: impl Into<i64>) -> Word {
-    cat(&[name, b"=", &crate::chain::decimal(number)])
+    setting(name, decimal(number))
 }

@@ -1,8 +1,8 @@
 //! eltest (and `s6-test`), and case.
 
-use crate::chain::{Args, Step, Word, c_string, cat_str, decimal, next, next_with, number, setting, shown};
-use crate::diag::{self, Error, Result};
-use crate::sys::{env, fd, glob, regex};
+use crate::chain::*;
+use crate::execline::glob;
+use crate::sys::{env, fd, regex};
 use rustix::fs::{Access, FileType, Stat, access, lstat, stat};
 
 /// `eltest`: is the condition true?
@@ -46,12 +46,12 @@ struct Test<'w> {
 }
 
 impl<'w> Test<'w> {
-    fn error(&self) -> Error {
-        Error::usage(cat_str(&["parse error at argument ", &shown(&decimal(self.at as i64 + 1))]))
+    fn error(&self) -> Box<crate::diag::Error> {
+        usage(&["parse error at argument ", shown(decimal(self.at as i64 + 1))])
     }
 
     fn peek(&self) -> Option<&'w [u8]> {
-        self.words.get(self.at).map(Vec::as_slice)
+        self.words.get(self.at).copied()
     }
 
     fn take(&mut self, word: &[u8]) -> bool {
@@ -149,7 +149,7 @@ fn binary(operator: &[u8], left: &[u8], right: &[u8]) -> Result<bool> {
     let both = || [left, right].map(|path| stat(&*c_string(path)).ok());
     let integers = || match (integer(left), integer(right)) {
         (Some(left), Some(right)) => Ok(left.cmp(&right)),
-        _ => Err(not_a_number(&shown(operator))),
+        _ => Err(not_a_number(shown(operator))),
     };
     Ok(match operator {
         b"=" => left == right,
@@ -183,12 +183,12 @@ fn binary(operator: &[u8], left: &[u8], right: &[u8]) -> Result<bool> {
     })
 }
 
-fn not_a_number(operator: &str) -> Error {
-    Error::usage(cat_str(&[operator, " requires integer arguments"]))
+fn not_a_number(operator: &str) -> Box<crate::diag::Error> {
+    usage(&[operator, " requires integer arguments"])
 }
 
-fn no_regex(text: &[u8], why: &str) -> Error {
-    Error::usage(cat_str(&["unable to compile ", &shown(text), " into a regular expression: ", why]))
+fn no_regex(text: &[u8], why: &str) -> Box<crate::diag::Error> {
+    usage(&["unable to compile ", shown(text), " into a regular expression: ", why])
 }
 
 /// The number that a text begins with.
@@ -221,27 +221,25 @@ pub fn case(args: &mut Args) -> Result<Step> {
         let pattern = cases.word()?;
         cases.at_least(1)?;
         let block = cases.block("regex ")?;
-        let (text, c_value) = (c_string(&pattern), c_string(&value));
+        let c_value = c_string(value);
         if shell {
             let how = glob::Matching { no_escape: !extended, paths: groups, dots: ignore_case };
-            match glob::matches(&text, &c_value, how) {
-                Some(true) => return next(block),
-                Some(false) => {}
-                None => diag::warn(cat_str(&["invalid fnmatch pattern: ", &shown(&pattern)])),
+            if glob::matches(pattern, value, how) {
+                return next(block);
             }
             continue;
         }
         let kind = regex::Kind { basic: !extended, ignore_case, groups };
-        let whole = c_string(&[b"^", &pattern[..], b"$"].concat());
-        let regex = regex::Regex::new(&whole, kind).map_err(|why| no_regex(&pattern, why))?;
+        let whole = c_string(cat(&[b"^", pattern, b"$"]));
+        let regex = regex::Regex::new(&whole, kind).map_err(|why| no_regex(pattern, why))?;
         if !groups {
             if regex.matches(&c_value) {
                 return next(block);
             }
         } else if let Some(found) = regex.groups(&c_value) {
-            let mut changes = vec![setting(b"#", &decimal(found.len() as i64 - 1)), setting(b"0", &pattern)];
+            let mut changes = vec![setting(b"#", decimal(found.len() as i64 - 1)), setting(b"0", pattern)];
             let parts = found.iter().enumerate().skip(1);
-            changes.extend(parts.map(|(i, part)| setting(&decimal(i as i64), part)));
+            changes.extend(parts.map(|(i, part)| setting(decimal(i as i64), part)));
             return next_with(block, changes);
         }
     }

@@ -1,11 +1,7 @@
 //! Positional parameters in the environment, `#`, `0`, `1` …: runblock, shift, elgetopt, dollarat; and setting
 //! them aside while a script inside of another has its own.
 
-use crate::chain::{
-    Args, Step, Word, complain_of_unquoted, decimal, next, next_with, number, print_and_exit, setting,
-    strictness, variable, variable_number,
-};
-use crate::diag::{self, Error, Result};
+use crate::chain::*;
 use crate::sys::env;
 
 /// Whether a variable is one of those that are set aside; the length of the prefix that says so.
@@ -24,7 +20,7 @@ type Parts<'s> = Option<(&'s [u8], u32, &'s [u8])>;
 fn parts(string: &[u8], prefix: usize) -> Result<Parts<'_>> {
     let after = |byte: u8| string[prefix..].iter().position(|b| *b == byte).map(|at| at + prefix);
     let equal =
-        after(b'=').ok_or_else(|| Error::new(111, "unable to update environment: Invalid argument"))?;
+        after(b'=').ok_or_else(|| failed(111, &["unable to update environment: Invalid argument"]))?;
     let value = &string[equal..];
     Ok(match after(b':').filter(|colon| *colon < equal) {
         None => Some((&string[..equal], 0, value)),
@@ -33,13 +29,7 @@ fn parts(string: &[u8], prefix: usize) -> Result<Parts<'_>> {
 }
 
 fn at_depth(name: &[u8], depth: u32, value: &[u8]) -> Word {
-    let mut word = name.to_vec();
-    if depth > 0 {
-        word.push(b':');
-        word.extend(decimal(depth));
-    }
-    word.extend_from_slice(value);
-    word
+    if depth == 0 { cat(&[name, value]) } else { cat(&[name, b":", decimal(depth), value]) }
 }
 
 /// The environment with the parameters set aside: `1` is `1:1`, which was `1:2` …
@@ -56,11 +46,11 @@ fn moved(arguments: bool, options: bool, depth: impl Fn(u32) -> Option<u32>) -> 
     let mut all = Vec::new();
     for string in env::strings().map(|string| string.to_bytes()) {
         let Some(prefix) = is_kept(string, arguments, options) else {
-            all.push(string.to_vec());
+            all.push(string);
             continue;
         };
         match parts(string, prefix)? {
-            None => all.push(string.to_vec()),
+            None => all.push(string),
             Some((name, old, value)) => all.extend(depth(old).map(|new| at_depth(name, new, value))),
         }
     }
@@ -77,12 +67,12 @@ struct Blocks {
 
 impl Blocks {
     /// The next parameter, `None` at the end of a block. `words`: how many of it were read.
-    fn word(&mut self, block: u32, words: usize) -> Result<Option<&'static [u8]>> {
+    fn word(&mut self, block: u32, words: usize) -> Result<Option<Word>> {
         self.at += 1;
         if self.at > self.count {
-            return Err(Error::usage("too few arguments"));
+            return Err(usage(&["too few arguments"]));
         }
-        let word = variable(&decimal(self.at))?;
+        let word = variable(decimal(self.at))?;
         if word.is_empty() {
             return Ok(None);
         }
@@ -95,7 +85,7 @@ impl Blocks {
     fn block(&mut self, block: u32) -> Result<Vec<Word>> {
         let mut words = Vec::new();
         while let Some(word) = self.word(block, words.len())? {
-            words.push(word.strip_prefix(b" ").unwrap_or(word).to_vec());
+            words.push(word.strip_prefix(b" ").unwrap_or(word));
         }
         Ok(words)
     }
@@ -126,7 +116,7 @@ pub fn runblock(args: &mut Args) -> Result<Step> {
             return Ok(Step::Exit(0));
         }
         for i in blocks.at + 1..=blocks.count {
-            argv.push(variable(&decimal(i))?.to_vec());
+            argv.push(variable(decimal(i))?);
         }
     } else {
         argv.extend(blocks.block(wanted)?);
@@ -134,7 +124,7 @@ pub fn runblock(args: &mut Args) -> Result<Step> {
     if keep {
         return next(argv);
     }
-    let mut changes = vec![Word::new()];
+    let mut changes = vec![EVERYTHING];
     changes.extend(popped(true, false)?);
     next_with(argv, changes)
 }
@@ -155,26 +145,26 @@ pub fn shift(args: &mut Args) -> Result<Step> {
     if words > count && strictness() > 0 {
         let text = "unable to shift that many arguments";
         if strictness() > 1 {
-            return Err(Error::usage(text));
+            return Err(usage(&[text]));
         }
-        diag::warn(text);
+        warn(&[text]);
     }
     let mut reader = Blocks { at: words.min(count), count, strict: strictness() > 0 };
     for i in 0..blocks.unwrap_or(0) {
         reader.block(i)?;
     }
     let gone = reader.at;
-    let mut changes = vec![setting(b"#", &decimal(count - gone))];
+    let mut changes = vec![setting(b"#", decimal(count - gone))];
     for i in 1..=count {
         let name = decimal(i);
-        changes.push(if i <= count - gone { setting(&name, variable(&decimal(i + gone))?) } else { name });
+        changes.push(if i <= count - gone { setting(name, variable(decimal(i + gone))?) } else { name });
     }
     next_with(args.rest(), changes)
 }
 
 /// `elgetopt`
 pub fn elgetopt(args: &mut Args) -> Result<Step> {
-    let mut default = b"1".to_vec();
+    let mut default: Word = b"1";
     while args.option("D:")? != 0 {
         default = args.value();
     }
@@ -184,33 +174,33 @@ pub fn elgetopt(args: &mut Args) -> Result<Step> {
     variable(b"0")?;
     let mut words = Vec::new();
     for i in 1..=count {
-        words.push(variable(&decimal(i))?.to_vec());
+        words.push(variable(decimal(i))?);
     }
-    let mut changes = vec![Word::new()];
+    let mut changes = vec![EVERYTHING];
     changes.extend(pushed(false, true)?);
-    let letters = String::from_utf8_lossy(&letters).into_owned();
+    let letters = shown(letters);
     let mut options = Args::new(words, "");
     loop {
-        match options.option(&letters) {
+        match options.option(letters) {
             Ok(0) => break,
             Ok(letter) => {
                 let takes_value =
                     letters.split_once(char::from(letter)).is_some_and(|(_, r)| r.starts_with(':'));
-                let value = if takes_value { options.value() } else { default.clone() };
-                changes.push(setting(&[b"ELGETOPT_", &[letter][..]].concat(), &value));
+                let value = if takes_value { options.value() } else { default };
+                changes.push(cat(&[b"ELGETOPT_", &[letter], b"=", value]));
             }
-            Err(_) => return Err(Error::new(1, "illegal option, or one that requires an argument")),
+            Err(_) => return Err(failed(1, &["illegal option, or one that requires an argument"])),
         }
     }
     let rest = options.rest();
     for i in 1..=count {
         let name = decimal(i);
         changes.push(match rest.get(i as usize - 1) {
-            Some(word) => setting(&name, word),
+            Some(word) => setting(name, word),
             None => name,
         });
     }
-    changes.push(setting(b"#", &decimal(rest.len() as i64)));
+    changes.push(setting(b"#", decimal(rest.len() as i64)));
     next_with(args.rest(), changes)
 }
 
@@ -227,11 +217,11 @@ pub fn dollarat(args: &mut Args) -> Result<Step> {
     }
     let delimiter = if zero { Some(0) } else { delimiter };
     let count = variable_number(b"#")?;
-    let mut out = Word::new();
+    let mut out = Vec::new();
     for i in 1..=count {
-        let word = variable(&decimal(i))?;
+        let word = variable(decimal(i))?;
         match delimiter {
-            None => out.extend([&decimal(word.len() as i64)[..], b":", word, b","].concat()),
+            None => out.extend_from_slice(netstring(word)),
             Some(delimiter) => {
                 out.extend_from_slice(word);
                 out.extend((last || i < count).then_some(delimiter));

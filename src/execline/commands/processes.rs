@@ -1,8 +1,7 @@
 //! wait and trap.
 
 use super::numbered;
-use crate::chain::{Args, Ended, Step, Word, cat_str, next, next_with, number, shown, start_with, unable};
-use crate::diag::{Error, Result, code};
+use crate::chain::*;
 use crate::process::{Pid, Signal};
 use crate::sys::signal::{self, Target};
 use crate::sys::{clock, wait};
@@ -38,7 +37,7 @@ impl Waiting {
         let any = self.pids.is_empty();
         let mut last = if any { Some(0) } else { None };
         let (mask, deaths) = signal::take_over(&[Signal::CHLD])
-            .map_err(|errno| Error::unable("watch for the ends of processes", errno))?;
+            .map_err(|errno| unable("watch for the ends of processes", errno))?;
         let deadline = self.limit.map(|ms| clock::mono().after(Duration::from_millis(ms.into())));
         let outcome = loop {
             while let Some((pid, status)) = wait::reap() {
@@ -91,7 +90,7 @@ pub fn wait(args: &mut Args) -> Result<Step> {
         }
     }
     let mut words = args.rest();
-    let end = words.iter().position(Vec::is_empty);
+    let end = words.iter().position(|word| word.is_empty());
     let rest = end.map(|end| words.split_off(end + 1));
     words.truncate(end.unwrap_or(words.len()));
     for word in &words {
@@ -101,7 +100,7 @@ pub fn wait(args: &mut Args) -> Result<Step> {
     let one = waiting.one;
     let outcome = waiting.run()?;
     if insist && matches!(outcome, Outcome::TimedOut) {
-        return Err(Error::new(code::TIMED_OUT, "unable to wait: Operation timed out"));
+        return Err(failed(99, &["unable to wait: Operation timed out"]));
     }
     let found = match outcome {
         Outcome::All(last) => last.map(|code| (None, code)),
@@ -112,7 +111,7 @@ pub fn wait(args: &mut Args) -> Result<Step> {
     match found {
         _ if !one => next(rest),
         Some((Some(pid), code)) => next_with(rest, vec![numbered(b"?", code), numbered(b"!", pid.raw())]),
-        _ => next_with(rest, vec![b"?".to_vec(), b"!".to_vec()]),
+        _ => next_with(rest, vec![&b"?"[..], b"!"]),
     }
 }
 
@@ -141,10 +140,10 @@ pub fn trap(args: &mut Args) -> Result<Step> {
         signals = trappable().collect();
     }
     signals.push(Signal::CHLD);
-    let failed = |errno| Error::unable("trap signals", errno);
-    let (mask, arrivals) = signal::take_over(&signals).map_err(failed)?;
+    let broken = |errno| unable("trap signals", errno);
+    let (mask, arrivals) = signal::take_over(&signals).map_err(broken)?;
     let start = |argv: &[Word], changes: &[Word]| {
-        start_with(argv, changes, Some(&mask)).map_err(|errno| unable("spawn", &argv[0], errno))
+        start_with(argv, changes, Some(&mask)).map_err(|errno| unable_to("spawn", argv[0], errno))
     };
     let main = start(&argv, &[])?;
     loop {
@@ -178,8 +177,8 @@ fn directives(words: Vec<Word>) -> Result<Vec<Trap>> {
     let (mut traps, mut default): (Vec<Trap>, Option<Vec<Word>>) = (Vec::new(), None);
     while args.left() > 0 {
         let word = args.word()?;
-        let name = shown(&word);
-        let wrong = |what: &str| Error::usage(cat_str(&[what, " directive: ", &name]));
+        let name = shown(word);
+        let wrong = |what: &str| usage(&[what, " directive: ", name]);
         if name.eq_ignore_ascii_case("default") || name == "0" {
             if default.replace(args.block("internal ")?).is_some() {
                 return Err(wrong("duplicate"));
@@ -188,7 +187,7 @@ fn directives(words: Vec<Word>) -> Result<Vec<Trap>> {
         }
         let signal: Signal = name.parse().map_err(|()| wrong("unrecognized"))?;
         if !trappable().any(|s| s == signal) {
-            return Err(Error::usage(cat_str(&[&name, " cannot be trapped"])));
+            return Err(usage(&[name, " cannot be trapped"]));
         }
         if traps.iter().any(|trap| trap.signal == signal) {
             return Err(wrong("duplicate"));

@@ -1,9 +1,8 @@
 //! execlineb: reads a script and becomes what it says.
 
 use super::positional::pushed;
-use crate::chain::{Args, Step, Word, c_string, cat_str, decimal, next_with, number, setting, shown, unable};
-use crate::diag::{self, Error, Result};
-use crate::execline::parse;
+use crate::chain::*;
+use crate::execline;
 use crate::execline::substitute::{Key, substitute};
 use crate::sys::{env, fd};
 
@@ -41,14 +40,14 @@ pub fn execlineb(args: &mut Args) -> Result<Step> {
         }
     }
     let (script, name, place) = match text {
-        Some(text) => (text, args.name().to_vec(), String::new()),
+        Some(text) => (text, args.name(), String::new()),
         None => {
             let file = args.word()?;
-            let place = cat_str(&["in file ", &shown(&file), ", "]);
-            (read(&file)?, file, place)
+            (read(file)?, file, ["in file ", shown(file), ", "].concat())
         }
     };
-    let argv = parse(&script).map_err(|error| Error::usage(cat_str(&[&place, &error.to_string()])))?;
+    let argv = execline::parse(script).map_err(|error| usage(&[&place, &error.to_string()]))?;
+    let argv: Vec<Word> = argv.into_iter().map(word).collect();
     if argv.is_empty() {
         return Ok(Step::Exit(0));
     }
@@ -57,10 +56,10 @@ pub fn execlineb(args: &mut Args) -> Result<Step> {
     with_arguments(argv, manner, strict, name, args.rest(), changes)
 }
 
-fn read(file: &[u8]) -> Result<Word> {
-    let failed = |errno| unable("read", file, errno);
-    let number = fd::open(&c_string(file), CLOSE_ON_EXEC).map_err(failed)?;
-    let script = fd::read_all(number).map_err(failed);
+fn read(file: Word) -> Result<Word> {
+    let broken = |errno| unable_to("read", file, errno);
+    let number = fd::open(&c_string(file), CLOSE_ON_EXEC).map_err(broken)?;
+    let script = fd::read_all(number).map(word).map_err(broken);
     fd::close(number);
     script
 }
@@ -70,15 +69,15 @@ const CLOSE_ON_EXEC: i32 = 0o2000000;
 
 /// What EXECLINE_STRICT is for us and, by these changes, for all that follow. `None`: nothing says so.
 fn strict_from_now_on(option: Option<u32>, changes: &mut Vec<Word>) -> Option<u32> {
-    const NAME: &[u8] = b"EXECLINE_STRICT";
+    const NAME: Word = b"EXECLINE_STRICT";
     match (option, env::value(NAME)) {
-        (Some(0), _) => changes.push(NAME.to_vec()),
-        (Some(strict), _) => changes.push(setting(NAME, &decimal(strict))),
+        (Some(0), _) => changes.push(NAME),
+        (Some(strict), _) => changes.push(setting(NAME, decimal(strict))),
         (None, Some(value)) => {
             let strict = number(value);
             if strict.is_none() {
-                diag::warn("invalid EXECLINE_STRICT value, unsetting it");
-                changes.push(NAME.to_vec());
+                warn(&["invalid EXECLINE_STRICT value, unsetting it"]);
+                changes.push(NAME);
             }
             return strict;
         }
@@ -93,12 +92,11 @@ pub(super) fn enough_arguments(count: u32, least: u32, strict: u32) -> Result<()
         return Ok(());
     }
     let (least, count) = (decimal(least), decimal(count));
-    let text =
-        cat_str(&["too few arguments: expecting at least ", &shown(&least), " but got ", &shown(&count)]);
+    let text = ["too few arguments: expecting at least ", shown(least), " but got ", shown(count)];
     if strict > 1 {
-        return Err(Error::usage(text));
+        return Err(usage(&text));
     }
-    diag::warn(text);
+    warn(&text);
     Ok(())
 }
 
@@ -123,14 +121,14 @@ fn with_arguments(
         Arguments::Variables | Arguments::Pushed => {
             let mut all = Vec::new();
             if manner == Arguments::Pushed {
-                all.push(Word::new());
+                all.push(EVERYTHING);
                 all.extend(pushed(true, false)?);
             }
             all.append(&mut changes);
-            all.push(setting(b"#", &decimal(count)));
-            all.push(setting(b"0", &name));
+            all.push(setting(b"#", decimal(count)));
+            all.push(setting(b"0", name));
             for (i, word) in arguments.iter().enumerate() {
-                all.push(setting(&decimal(i as i64 + 1), word));
+                all.push(setting(decimal(i as i64 + 1), word));
             }
             next_with(argv, all)
         }
@@ -138,16 +136,13 @@ fn with_arguments(
 }
 
 /// `#`, `0`, `@` and the numbers up to the last argument, and to `least`.
-fn keys(arguments: Vec<Word>, least: u32, shifted: usize, name: Word) -> Vec<Key> {
+fn keys(arguments: Vec<Word>, least: u32, shifted: usize, name: Word) -> Vec<Key<'static>> {
     let one = |name: Word, value: Word| Key { name, values: vec![value] };
     let all = arguments.get(shifted..).unwrap_or_default().to_vec();
-    let mut keys = vec![
-        one(b"#".to_vec(), decimal(arguments.len() as i64)),
-        one(b"0".to_vec(), name),
-        Key { name: b"@".to_vec(), values: all },
-    ];
+    let mut keys =
+        vec![one(b"#", decimal(arguments.len() as i64)), one(b"0", name), Key { name: b"@", values: all }];
     for i in 0..arguments.len().max(least as usize) {
-        keys.push(one(decimal(i as i64 + 1), arguments.get(i).cloned().unwrap_or_default()));
+        keys.push(one(decimal(i as i64 + 1), arguments.get(i).copied().unwrap_or_default()));
     }
     keys
 }
