@@ -151,7 +151,8 @@ impl Live {
         fs::rename(&beside, &path).unable(format_args!("rename {beside}"))
     }
 
-    /// Puts links to all service directories into the scan directory. The names that were linked.
+    /// Puts links to all service directories into the scan directory. The names that were linked, and those of loggers
+    /// in them before their services'.
     pub fn link(&self) -> Result<Vec<String>> {
         let real = fs::canonicalize(&self.path).unable(format_args!("resolve {}", self.path))?;
         let mut names = Vec::new();
@@ -164,6 +165,9 @@ impl Live {
                 Err(Errno::EXIST) if fs::read_link(&path).is_ok_and(|t| t.as_os_str() == &*target) => {}
                 Err(e) => return Err(Error::unable(format_args!("link {path}"), e)),
             }
+            // A service that is started before its logger is known writes past it.
+            let logs = fs::metadata(format!("{target}/log")).is_ok_and(|log| log.is_dir());
+            names.extend(logs.then(|| format!("{name}/log")));
             names.push(name);
         }
         Ok(names)
