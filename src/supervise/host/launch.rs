@@ -90,6 +90,7 @@ pub(super) fn longrun(
     };
     let mut fds: Vec<(BorrowedFd<'_>, i32)> = Vec::new();
     fds.extend(logger.map(|pipe| (pipe, 1)));
+    fds.extend(logger.filter(|_| has_stderr_logged(dir)).map(|pipe| (pipe, 2)));
     let console = around.console.filter(|_| service.name.as_ref() == CATCH_ALL);
     fds.extend(console.map(|fd| (fd.as_fd(), 2)));
     fds.extend(input.as_ref().map(|fd| (fd.as_fd(), 0)));
@@ -133,6 +134,11 @@ pub(super) fn longrun(
             Err(failure)
         }
     }
+}
+
+/// Whether the logger of a service is to have its standard error too.
+fn has_stderr_logged(dir: &OwnedFd) -> bool {
+    rustix::fs::statat(dir, "log/with-stderr", AtFlags::empty()).is_ok()
 }
 
 /// Where the file system is mounted `noexec`, as /run is in many containers, the kernel executes no script, but
