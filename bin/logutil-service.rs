@@ -4,7 +4,7 @@ use lexopt::prelude::*;
 use perennial::accounts::Database;
 use perennial::cli;
 use perennial::diag::{Error, Result, Unable};
-use perennial::init::envstore;
+use perennial::init::settings;
 use perennial::log::run::{self, Options};
 use perennial::log::script::{Format, Script};
 use perennial::sys::env;
@@ -57,9 +57,7 @@ pub fn logutil_service(mut parser: lexopt::Parser) -> Result<u8> {
 
 /// S6_LOGGING_SCRIPT, of our environment or of the container's.
 fn script() -> OsString {
-    let stored =
-        || std::fs::read(format!("{}/S6_LOGGING_SCRIPT", envstore::dir())).ok().map(OsString::from_vec);
-    env::get("S6_LOGGING_SCRIPT").map(ToOwned::to_owned).or_else(stored).unwrap_or_else(|| SCRIPT.into())
+    settings::bytes("S6_LOGGING_SCRIPT").map_or_else(|| SCRIPT.into(), OsString::from_vec)
 }
 
 fn nobody() -> Result<(u32, u32)> {

@@ -3,13 +3,16 @@
 use lexopt::prelude::*;
 use perennial::cli;
 use perennial::diag::Result;
+use perennial::init::settings;
 use perennial::log::run::{self, Options};
 use perennial::log::script::{Format, Script};
+use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
 
 const USAGE: &str = "svlog [ -d notif ] [ -q | -v ] [ -b ] [ -p ] [ -l linelimit ] [ -t gracetime ] \
-                     [ --format text|json|logfmt ] [ -- ] directive...";
+                     [ --format text|json|logfmt ] [ --spool dir ] [ -- ] directive...\n\
+                     \x20      svlog --labels run name";
 
 /// The program.
 pub fn main() -> ExitCode {
@@ -43,6 +46,8 @@ pub fn svlog(mut parser: lexopt::Parser) -> Result<u8> {
                 format =
                     Format::by_name(parser.value()?.as_encoded_bytes()).ok_or_else(|| cli::usage(USAGE))?;
             }
+            Long("spool") => options.spool = Some(parser.value()?.string()?),
+            Long("labels") => return labels(parser.raw_args()?.collect()),
             Short('h') | Long("help") => return cli::help(USAGE),
             Value(word) => {
                 words.push(word);
@@ -55,4 +60,18 @@ pub fn svlog(mut parser: lexopt::Parser) -> Result<u8> {
         return Err(cli::usage(USAGE));
     }
     run::run(Script::parse(&words, format)?, options)
+}
+
+/// The `run` of a logger that labels what its service says, for the container's output. It is told the script
+/// and its own name, `web/log`.
+fn labels(words: Vec<OsString>) -> Result<u8> {
+    let [_, name] = &words[..] else { return Err(cli::usage(USAGE)) };
+    let name = name.to_string_lossy();
+    let service = name.strip_suffix("/log").unwrap_or(&name);
+    let label = std::fs::read_to_string("../log-label").unwrap_or_default();
+    let label = Some(label.trim_end_matches('\n')).filter(|label| !label.is_empty()).unwrap_or(service);
+    let format = settings::text("PERENNIAL_LABELS").and_then(|name| Format::by_name(name.as_bytes()));
+    let script = [format!("label={label}").into(), "1".into()];
+    let options = Options { spool: Some("supervise".to_owned()), ..Options::default() };
+    run::run(Script::parse(&script, format.unwrap_or_default())?, options)
 }

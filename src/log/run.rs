@@ -18,9 +18,9 @@ use crate::sys::signal::{self, Blocked, SignalFd};
 use crate::sys::{Errno, clock, spawn, wait};
 use crate::time::{Mono, Now};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{CWD, FileType, fstat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, open};
 use std::ffi::OsStr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
@@ -37,11 +37,20 @@ pub struct Options {
     pub grace: Duration,
     /// `-q`, `-v`: 0 says less, 2 more.
     pub verbosity: u8,
+    /// `--spool`: where the spool is, if the script has no directory.
+    pub spool: Option<String>,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { notify: None, protected: false, limit: 8192, grace: Duration::from_secs(2), verbosity: 1 }
+        Options {
+            notify: None,
+            protected: false,
+            limit: 8192,
+            grace: Duration::from_secs(2),
+            verbosity: 1,
+            spool: None,
+        }
     }
 }
 
@@ -81,6 +90,10 @@ struct Logger {
     blocked: Blocked,
     dirs: Vec<LogDir>,
     spool: Option<Spool>,
+    /// Where it is, if not in the first directory.
+    spool_dir: Option<OwnedFd>,
+    /// No head of the spool is ours yet.
+    headless: bool,
     /// What was taken and does not count as dealt with.
     raw: Vec<u8>,
     /// Up to here a head of the spool says that it is.
@@ -122,9 +135,15 @@ impl Logger {
         let mut dirs = script.dirs.iter().map(LogDir::open).collect::<Result<Vec<_>>>()?;
         let mut raw = Vec::new();
         let (mut spool, mut found) = (None, Found::default());
-        if let Some(first) = dirs.first() {
-            let doing = format_args!("open {}/{}", first.path(), super::spool::NAME).to_string();
-            let (opened, left) = Spool::open(first.fd(), &mut raw).unable(doing)?;
+        let spool_dir = match &options.spool {
+            Some(path) if dirs.is_empty() => {
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                Some(open(&**path, flags, Mode::empty()).unable(format_args!("open {path}"))?)
+            }
+            _ => None,
+        };
+        if let Some(dir) = spool_dir.as_ref().or(dirs.first().map(LogDir::fd)) {
+            let (opened, left) = Spool::open(dir, &mut raw).unable("open the spool")?;
             (spool, found) = (Some(opened), left);
         }
         let now = clock::mono();
@@ -139,6 +158,8 @@ impl Logger {
             blocked,
             dirs,
             spool,
+            spool_dir,
+            headless: true,
             raw,
             done: 0,
             at: 0,
@@ -305,9 +326,14 @@ impl Logger {
     }
 
     fn drop_spool(&mut self) {
-        if let (Some(spool), Some(first)) = (self.spool.take(), self.dirs.first()) {
-            spool.remove(first.fd());
+        let spool = self.spool.take();
+        if let (Some(spool), Some(dir)) = (spool, self.spool_dir()) {
+            spool.remove(dir);
         }
+    }
+
+    fn spool_dir(&self) -> Option<&OwnedFd> {
+        self.spool_dir.as_ref().or(self.dirs.first().map(LogDir::fd))
     }
 
     /// Removes from `raw` what has been dealt with.
@@ -322,7 +348,9 @@ impl Logger {
     /// Deals with all whole lines. False: something must be waited for first.
     fn feed(&mut self, now: Now) -> bool {
         loop {
-            if !self.settle(now.mono) {
+            let shown = !self.out.is_empty();
+            // What went to standard output cannot be taken back: it counts at once.
+            if !self.settle(now.mono) || (shown && !self.commit(now.mono)) {
                 return false;
             }
             let before = self.at;
@@ -348,7 +376,9 @@ impl Logger {
                 }
             }
         }
-        while !self.dirs.iter().any(|dir| dir.out.len() >= BATCH || dir.is_full()) && self.out.len() < BATCH {
+        while !self.dirs.iter().any(|dir| dir.out.len() >= BATCH || dir.is_full())
+            && self.out.len() < rustix::pipe::PIPE_BUF / 2
+        {
             let Some((length, whole)) = self.next_line() else { return };
             let mut line = std::mem::take(&mut self.line);
             line.clear();
@@ -442,7 +472,7 @@ impl Logger {
             for dir in &mut self.dirs {
                 all &= dir.check(now);
             }
-            if self.dirs.iter().any(|dir| dir.unnamed) && !self.name_files(now) {
+            if (self.headless || self.dirs.iter().any(|dir| dir.unnamed)) && !self.name_files(now) {
                 return false;
             }
             for dir in &mut self.dirs {
@@ -489,6 +519,7 @@ impl Logger {
             return false;
         }
         self.dirs.iter_mut().for_each(|dir| dir.unnamed = false);
+        self.headless = false;
         true
     }
 
@@ -536,7 +567,7 @@ impl Logger {
             return;
         }
         let left = &self.raw[self.done..];
-        match self.dirs.first().map(|first| Spool::open_with(first.fd(), left)) {
+        match self.spool_dir().map(|dir| Spool::open_with(dir, left)) {
             Some(Ok(spool)) => (self.spool, self.spool_at) = (Some(spool), None),
             _ if gone => {}
             _ => self.spool_at = Some(now.after(RETRY)),

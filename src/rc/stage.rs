@@ -20,7 +20,9 @@ use super::graph::{Graph, Kind};
 use super::live;
 use super::source::{Definition, Definitions, EXECUTED, Words};
 use crate::diag::{Result, Unable};
+use crate::init::settings;
 use crate::ordered::sorted;
+use crate::sys::process;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, symlinkat};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -65,6 +67,23 @@ pub fn add_oneshot(dir: &str, definition: &Definition) -> Result<()> {
     let mut digests = fs::read_to_string(&path).unable(format_args!("read {path}"))?;
     Writer { dir, definition, digests: &mut digests }.oneshot()?;
     write(&path, digests)
+}
+
+/// `PERENNIAL_LABELS`: what a service without a logger writes to the container's output goes through one that
+/// puts the service's name before each line. It has the output alone where `PERENNIAL_LABELS_STDERR` is 0: errors
+/// go to the container's errors then, as they are.
+fn label(service: &str) -> Result<()> {
+    let wanted = settings::text("PERENNIAL_LABELS").is_some_and(|value| value != "0");
+    let Some((svlog, _)) = process::sibling("svlog").filter(|_| wanted) else { return Ok(()) };
+    let dir = format!("{service}/log");
+    make_dir(&dir)?;
+    write(&format!("{dir}/run"), format!("#!{} --labels\n", svlog.to_string_lossy()))?;
+    let run = format!("{dir}/run");
+    fs::set_permissions(&run, fs::Permissions::from_mode(0o755)).unable(format_args!("chmod {run}"))?;
+    if settings::number("PERENNIAL_LABELS_STDERR") != Some(0) {
+        write(&format!("{dir}/with-stderr"), "")?;
+    }
+    Ok(())
 }
 
 /// Reads the digests of a directory that was written so. None of what cannot be read.
@@ -115,6 +134,9 @@ impl Writer<'_> {
         if !definition.consumer_for.is_empty() {
             let names: String = definition.consumer_for.iter().map(|r| format!("{}\n", r.name)).collect();
             self.made_file(&dir, "consumer-for", names.as_bytes())?;
+        }
+        if definition.producer_for.is_none() && definition.consumer_for.is_empty() {
+            label(&dir)?;
         }
         write(&format!("{dir}/down"), "")
     }
