@@ -183,8 +183,11 @@ fn parse_signal(text: &str) -> Result<Command> {
 
 /// A service that cannot say that it is ready is not waited for to say so.
 fn possible(mut goal: Goal, client: &Client) -> Goal {
-    if goal.up && goal.ready && definition::read_head(client.dir(), "notification-fd").is_none() {
-        diag::warn(format_args!("{} has no notification-fd: waiting for up instead of ready", client.path));
+    if goal.up && goal.ready && !definition::tells_ready(client.dir()) {
+        diag::warn(format_args!(
+            "{} has no notification-fd, and no check: waiting for up instead of ready",
+            client.path
+        ));
         goal.ready = false;
     }
     goal

@@ -11,6 +11,7 @@ use perennial::report::table::{Table, colour};
 use perennial::scan::{self, Limits};
 use perennial::servicedir;
 use perennial::servicedir::client::Client;
+use perennial::servicedir::definition;
 use perennial::servicedir::state::State;
 use perennial::servicedir::status::Status;
 use perennial::sys::{clock, env};
@@ -200,7 +201,7 @@ fn look(name: &str, client: &Client, supervised: bool, whole: bool) -> Result<Se
             _ => State::default(),
         },
         down_file: there("down"),
-        notifies: whole && there("notification-fd"),
+        notifies: whole && definition::tells_ready(client.dir()),
     })
 }
 

@@ -47,6 +47,11 @@ const SCENARIOS: &[Entry] = &[
     ("fallback", fallback),
     ("asking_is_taken_over", asking_is_taken_over),
     ("refused_restarts_lose_nothing", refused_restarts_lose_nothing),
+    ("readiness_by_asking", readiness_by_asking),
+    ("not_ready_in_time", not_ready_in_time),
+    ("check_is_taken_over", check_is_taken_over),
+    ("health", health),
+    ("health_of_the_stopped", health_of_the_stopped),
 ];
 
 // ------------------------------------------------------------------------------------------------ what run is given
@@ -500,4 +505,108 @@ fn refused_restarts_lose_nothing(w: &World) {
         Ok(())
     });
     outcome.unwrap();
+}
+
+// ------------------------------------------------------------------------------------------------ readiness, liveness
+
+/// `check` is asked until it says yes, and no longer; that is the same as a newline.
+fn readiness_by_asking(w: &World) {
+    let a = w.service("a", SLEEP);
+    a.script("check", "echo $MODE >>asked; [ -e ready ]")
+        .file("check-interval", "30ms")
+        .file("env/MODE", "x");
+    let _svscan = w.svscan(&[]);
+    let events = a.listen();
+    until("it is asked often", || a.read("asked").lines().count() > 5);
+    assert!(a.status().is_up() && a.status().flags & 8 == 0);
+    assert_eq!(w.code("svc", &["-wU", "-T", "50", &a.path]), 99);
+    a.file("ready", "");
+    events.expect("U");
+    w.ok("svc", &["-wU", "-T", "30000", &a.path]);
+    let asked = a.read("asked").lines().count();
+    assert!(a.read("asked").lines().all(|line| line == "x"), "in the service's environment");
+    // One that hangs is killed, and one that cannot be executed says no.
+    let b = w.service_at("b", SLEEP);
+    b.script("check", "echo >>asked; [ -e ready ] || exec sleep 1000").file("timeout-check", "50ms");
+    let supervise = w.supervise(&b);
+    until("it is asked again", || b.read("asked").len() > 2);
+    b.file("ready", "");
+    w.ok("svc", &["-wU", "-T", "30000", &b.path]);
+    assert_eq!(a.read("asked").lines().count(), asked, "nobody asks any more");
+    w.ok("svc", &["-wR", "-T", "30000", "-r", &b.path]);
+    w.ok("svc", &["-dx", &b.path]);
+    assert_eq!(supervise.end().code, 0);
+}
+
+/// `timeout-up`: it is ended and started again, and `give-up` counts that.
+fn not_ready_in_time(w: &World) {
+    let a = w.service("a", &format!("echo >>lives; {SLEEP}"));
+    a.script("check", "exit 1")
+        .file("timeout-up", "200ms")
+        .file("give-up", "2 1m")
+        .file("restart-delay", "10ms");
+    let svscan = w.svscan(&[]);
+    until_eq(Some("gave-up".to_owned()), || a.state().mode);
+    assert_eq!(a.read("lives").len(), 2);
+    assert_eq!(a.state().cause.as_deref(), Some("not-ready"));
+    assert!(svscan.said().contains("supervise a: warning: not ready within 200 ms (timeout-up): ended"));
+}
+
+fn check_is_taken_over(w: &World) {
+    let a = w.service("a", SLEEP);
+    a.script("check", "echo $$ >>asked; while [ ! -e go ]; do sleep 0.01; done").file("timeout-check", "1h");
+    let svscan = w.svscan(&[]);
+    let pid = a.pid();
+    let asked = || a.read("asked").lines().map(|line| line.parse().unwrap()).collect::<Vec<i32>>();
+    for round in 1..4 {
+        until("it is being asked", || asked().len() >= round);
+        until("by one only", || asked().iter().filter(|pid| is_alive(**pid)).count() == 1);
+        kill_supervisor(&svscan, &[&a]);
+    }
+    a.file("go", "");
+    w.ok("svc", &["-wU", "-T", "30000", &a.path]);
+    assert_eq!(a.pid(), pid);
+}
+
+/// So many times no, and it is started again; fewer are forgotten. A takeover forgets none.
+fn health(w: &World) {
+    let a = w.service("a", &format!("touch well; {SLEEP}"));
+    a.script("health", "echo >>asked; [ -e well ] || { echo pale; exit 1; }");
+    a.file("health-interval", "30ms").file("health-retries", "3");
+    let svscan = w.svscan(&[]);
+    let events = a.listen();
+    until("it is asked", || a.read("asked").len() > 2);
+    let pid = a.pid();
+    kill_supervisor(&svscan, &[&a]);
+    let asked = a.read("asked").len();
+    until("it is asked again", || a.read("asked").len() > asked + 1);
+    assert_eq!(a.pid(), pid);
+    fs::remove_file("scan/a/well").unwrap();
+    events.expect("dDu");
+    until_eq(Some("health".to_owned()), || a.state().cause);
+    let said = svscan.said();
+    assert!(said.contains("supervise a: warning: health failed: pale\n"), "{said}");
+    assert!(said.contains("supervise a: warning: health failed 3 times: pale: ended\n"), "{said}");
+    until_eq(None, || a.state().unwell);
+    // Long in between, what it says is shown.
+    a.file("health-interval", "1h").file("health-retries", "3");
+    let b = w.service_at("b", SLEEP);
+    b.script("health", "echo pale; exit 1").file("health-interval", "50ms").file("health-retries", "1000");
+    let _supervise = w.supervise(&b);
+    until("it is unwell", || b.state().unwell.is_some_and(|(times, why)| times > 2 && why == "pale"));
+    let shown = w.run("svstat", &[&b.path]).out;
+    assert!(shown.contains(" times: pale"), "{shown}");
+}
+
+/// A stop ends a question with the service, and asks no other.
+fn health_of_the_stopped(w: &World) {
+    let a = w.service("a", SLEEP);
+    a.script("health", "echo $$ >asked; exec sleep 1000")
+        .file("health-interval", "20ms")
+        .file("health-timeout", "1h");
+    let _svscan = w.svscan(&[]);
+    until("it is asked", || a.read("asked").trim().parse().is_ok_and(is_alive));
+    w.ok("svc", &["-wD", "-T", "30000", "-d", &a.path]);
+    let asked: i32 = a.read("asked").trim().parse().unwrap();
+    until("nobody is asked", || !is_alive(asked));
 }

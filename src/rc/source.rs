@@ -15,7 +15,7 @@ use crate::diag::reason;
 use crate::execline;
 use crate::ordered::unique;
 use crate::servicedir;
-use crate::servicedir::definition::{KILL_MODES, parse_kill_mode, parse_signal, parse_uint};
+use crate::servicedir::definition::{KILL_MODES, READINESS, parse_kill_mode, parse_signal, parse_uint};
 use crate::sys::Errno;
 use rustix::fs::{FileType, Mode, OFlags, RawDir, openat};
 use std::collections::BTreeMap;
@@ -219,7 +219,7 @@ impl Definition {
 
     /// Whether its run can say that it is ready.
     pub fn notifies(&self) -> bool {
-        self.has_file("notification-fd")
+        READINESS.iter().any(|file| self.has_file(file))
     }
 
     /// Whether there is such a file, of those that are copied.

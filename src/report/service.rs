@@ -155,6 +155,9 @@ impl Service {
         if let Some(mode) = &self.state.mode {
             let _ = write!(line, ", {mode}");
         }
+        if let Some((times, why)) = &self.state.unwell {
+            let _ = write!(line, ", health failed {times} times: {why}");
+        }
         if let Some((at, why)) = &self.state.refused {
             let _ = write!(line, ", validate failed {} seconds ago: {why}", at.age(now).as_secs());
         }
@@ -241,6 +244,7 @@ impl Service {
             ("failure", self.state.failure.clone().into()),
             ("cause", self.state.cause.clone().into()),
             ("mode", self.state.mode.clone().into()),
+            ("unwell", self.state.unwell.as_ref().map(|(_, why)| why.clone()).into()),
             ("validate_failed", self.state.refused.as_ref().map(|(_, why)| why.clone()).into()),
         ])
     }

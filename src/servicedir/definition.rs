@@ -232,7 +232,21 @@ fn shared(definition: Definition) -> Rc<Definition> {
     })
 }
 
+/// Files of which one makes that a service can be ready, and not only up.
+pub const READINESS: [&str; 2] = ["notification-fd", "check"];
+
+/// Whether the service in `dir` can be ready, and not only up.
+pub fn tells_ready(dir: impl AsFd) -> bool {
+    use rustix::fs::{Access, AtFlags, accessat};
+    READINESS.iter().any(|file| accessat(&dir, *file, Access::EXISTS, AtFlags::empty()).is_ok())
+}
+
 impl Definition {
+    /// Whether it can be ready, and not only up.
+    pub fn tells_ready(&self) -> bool {
+        self.notification_fd.is_some() || self.features.as_ref().is_some_and(|features| features.check)
+    }
+
     /// Reads one file into its place; false if its content means nothing. An error says that something is
     /// exhausted: nothing is known of the file.
     fn take(&mut self, dir: impl AsFd, name: &str, file: File) -> Result<bool, Errno> {

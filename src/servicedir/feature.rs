@@ -50,7 +50,7 @@ pub fn limit_name(resource: u8) -> &'static str {
 }
 
 /// Files of ours with something in them to be read, in the order in which they are looked at.
-pub const VALUES: [&str; 12] = [
+pub const VALUES: [&str; 18] = [
     "user",
     "umask",
     "limits",
@@ -63,10 +63,16 @@ pub const VALUES: [&str; 12] = [
     "on-give-up",
     "on-exit",
     "timeout-validate",
+    "check-interval",
+    "timeout-check",
+    "timeout-up",
+    "health-interval",
+    "health-timeout",
+    "health-retries",
 ];
 
 /// Files of ours that are executed.
-pub const PROGRAMS: [&str; 3] = ["condition", "validate", "fallback"];
+pub const PROGRAMS: [&str; 5] = ["condition", "validate", "fallback", "check", "health"];
 
 /// What else is ours: that it is there says all.
 pub const OTHERS: [&str; 2] = ["env", "env-file"];
@@ -108,6 +114,22 @@ pub struct Features {
     pub fallback: bool,
     /// `timeout-validate`: what `validate` and `condition` may take.
     pub timeout_validate: Option<Duration>,
+    /// There is a `check`: whether it is ready is asked.
+    pub check: bool,
+    /// `check-interval`: between two such questions, at most.
+    pub check_interval: Option<Duration>,
+    /// `timeout-check`: what `check` may take.
+    pub timeout_check: Option<Duration>,
+    /// `timeout-up`: what it may take to be ready.
+    pub timeout_up: Option<Duration>,
+    /// There is a `health`: whether it is well is asked.
+    pub health: bool,
+    /// `health-interval`: between two such questions.
+    pub health_interval: Option<Duration>,
+    /// `health-timeout`: what `health` may take.
+    pub health_timeout: Option<Duration>,
+    /// `health-retries`: so many failures in a row are too many; so many successes make them forgotten.
+    pub health_retries: Option<(u32, u32)>,
 }
 
 /// When a service is started again.
@@ -165,6 +187,8 @@ impl Features {
             "condition" => self.condition = true,
             "validate" => self.validate = true,
             "fallback" => self.fallback = true,
+            "check" => self.check = true,
+            "health" => self.health = true,
             _ => {
                 let at = |why| Faulty { file: name, why };
                 let text = std::str::from_utf8(bytes).map_err(|_| at("is not text".to_owned()))?;
@@ -201,6 +225,12 @@ impl Features {
             "on-give-up" => self.on_give_up = word(text, &AT_THE_END)?,
             "on-exit" => self.on_exit = word(text, &AT_THE_END)?,
             "timeout-validate" => self.timeout_validate = Some(duration(text)?),
+            "check-interval" => self.check_interval = Some(duration(text)?),
+            "timeout-check" => self.timeout_check = Some(duration(text)?),
+            "timeout-up" => self.timeout_up = Some(duration(text)?),
+            "health-interval" => self.health_interval = Some(duration(text)?),
+            "health-timeout" => self.health_timeout = Some(duration(text)?),
+            "health-retries" => self.health_retries = Some(retries(text)?),
             _ => {}
         }
         Ok(())
@@ -214,6 +244,9 @@ impl Features {
             || self.on_exit
             || self.condition
             || self.validate
+            || self.check
+            || self.health
+            || self.timeout_up.is_some()
     }
 
     /// Who ends the container by ending is not started again, unless it is said.
@@ -301,6 +334,12 @@ fn delays(text: &str) -> Result<(Duration, Duration), String> {
         () if most < first => Err(format!("{text:?}: the longest delay is shorter than the first")),
         () => Ok((first, most)),
     }
+}
+
+/// `N`, or `N M`.
+fn retries(text: &str) -> Result<(u32, u32), String> {
+    let (failures, successes) = text.split_once(' ').unwrap_or((text, "1"));
+    Ok((number(failures, 1, 1000)? as u32, number(successes, 1, 1000)? as u32))
 }
 
 /// `N WINDOW`
@@ -428,6 +467,13 @@ mod tests {
             ("give-up", "5 soon", r#"give-up: "soon" is no time: write 500ms, 30s, 2m"#),
             ("on-give-up", "stop", r#"on-give-up: "stop" is none of: nothing, stop-container"#),
             ("on-exit", "", r#"on-exit: "" is none of: nothing, stop-container"#),
+            ("check-interval", "1s ", r#"check-interval: "1s " is no time: write 500ms, 30s, 2m"#),
+            ("timeout-check", "", r#"timeout-check: "" is no time: write 500ms, 30s, 2m"#),
+            ("timeout-up", "never", r#"timeout-up: "never" is no time: write 500ms, 30s, 2m"#),
+            ("health-interval", "-1", r#"health-interval: "-1" is no time: write 500ms, 30s, 2m"#),
+            ("health-timeout", "1.5s", r#"health-timeout: "1.5s" is no time: write 500ms, 30s, 2m"#),
+            ("health-retries", "0", r#"health-retries: "0" is none of the numbers 1 to 1000"#),
+            ("health-retries", "3 x", r#"health-retries: "x" is none of the numbers 1 to 1000"#),
             ("timeout-validate", "0", r#"timeout-validate: "0" is no time: write 500ms, 30s, 2m"#),
             ("limits", "nofile", r#"limits: line 1: "nofile" has no value: write NAME SOFT[:HARD]"#),
             (

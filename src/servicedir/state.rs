@@ -11,7 +11,8 @@
 //! | `adopted` | how often a new supervisor took it over running |
 //! | `retry` | TAI64N of the next attempt to start it |
 //! | `failure` | why it could not be started |
-//! | `cause` | who ended the last run: `stopped`, `restarted`, `timeout` (it was stopped, and killed); absent: it ended by itself |
+//! | `cause` | who ended the last run: `stopped`, `restarted`, `timeout` (it was stopped, and killed), `not-ready`, `health`; absent: it ended by itself |
+//! | `unwell` | how often in a row `health` said no, and why |
 //! | `refused` | TAI64N and the reason: `validate` failed, and the service was not restarted, or not started |
 //! | `mode` | `fallback` runs, a program is being asked whether it may start (`asking`), it is `skipped`, or `gave-up` |
 //! | `oneshot` | `up`, `down`, `starting`, `stopping` or `failed`: it is a oneshot |
@@ -41,6 +42,8 @@ pub struct State {
     pub refused: Option<(Tai64n, String)>,
     /// `mode`
     pub mode: Option<String>,
+    /// `unwell`
+    pub unwell: Option<(u32, String)>,
 }
 
 impl State {
@@ -61,6 +64,9 @@ impl State {
         }
         if let Some((at, why)) = &self.refused {
             let _ = writeln!(text, "refused={at} {}", why.replace('\n', " "));
+        }
+        if let Some((times, why)) = &self.unwell {
+            let _ = writeln!(text, "unwell={times} {}", why.replace('\n', " "));
         }
         for (key, value) in [("oneshot", &self.oneshot), ("cause", &self.cause), ("mode", &self.mode)] {
             if let Some(value) = value {
@@ -84,6 +90,10 @@ impl State {
                 "oneshot" => state.oneshot = Some(value.to_owned()),
                 "cause" => state.cause = Some(value.to_owned()),
                 "mode" => state.mode = Some(value.to_owned()),
+                "unwell" => {
+                    let (times, why) = value.split_once(' ').unwrap_or((value, ""));
+                    state.unwell = times.parse().ok().map(|times| (times, why.to_owned()));
+                }
                 "refused" => {
                     let (at, why) = value.split_once(' ').unwrap_or((value, ""));
                     state.refused = Tai64n::parse(at.as_bytes()).map(|at| (at, why.to_owned()));
@@ -111,6 +121,7 @@ mod tests {
             cause: Some("stopped".into()),
             refused: Some((Tai64n { secs: 5, nanos: 7 }, "line 3: syntax error".into())),
             mode: Some("fallback".into()),
+            unwell: Some((2, "no answer within 10000 ms".into())),
         };
         assert_eq!(State::parse(state.to_text().as_bytes()), state);
         assert_eq!(State::parse(b"colour=blue\nstarts=x\nrubbish\n"), State::default());

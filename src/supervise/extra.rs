@@ -12,6 +12,11 @@
 //! One program at a time is run beside the service to ask something: `condition` and `validate` before a start,
 //! `validate` before a restart. It is a process of its own and is remembered like one: a successor that finds it
 //! ends it and asks again, so that nobody is asked twice at a time and every question has an answer.
+//! # Clocks
+//!
+//! Three, which have nothing to do with each other: until when it must be ready (`timeout-up`), when it is asked
+//! whether it is (`check`, ever less often), and, once it is, when it is asked whether it is well (`health`).
+//! [`Extra::settle`] sets and stops them by what the machine is: they belong to one life of the service.
 #![forbid(unsafe_code)]
 
 use crate::process::{End, Pid, WaitStatus};
@@ -34,6 +39,10 @@ pub enum Ask {
     Restart(Command),
     /// `validate`: what does it say? Nothing follows from it.
     Only,
+    /// `check`: is it ready?
+    Check,
+    /// `health`: is it well?
+    Health,
 }
 
 /// A question that is being asked.
@@ -88,7 +97,43 @@ pub struct Extra {
     pub force: bool,
     /// The next start is made without asking `validate`: it is that of a restart by force.
     pub force_start: bool,
+    /// Which life the clocks are of: when it began.
+    clocks_of: Mono,
+    /// `check` is asked.
+    pub check_at: Option<Mono>,
+    /// So often it was, in this life.
+    checks: u32,
+    /// It must be ready.
+    pub up_until: Option<Mono>,
+    /// `health` is asked.
+    pub health_at: Option<Mono>,
+    /// What it said no in a row, and after that yes.
+    pub failures: u16,
+    successes: u16,
 }
+
+/// What the clocks depend on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Life {
+    /// When run was started, if it is up.
+    pub began: Option<Mono>,
+    /// It is ready.
+    pub ready: bool,
+    /// It can be.
+    pub tells: bool,
+}
+
+/// From the start of run to the first `check`; twice as long to the next, and so on.
+const FIRST_CHECK: Duration = Duration::from_millis(20);
+
+/// The longest pause between two, where nothing else is said.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Between two times that `health` is asked, where nothing else is said.
+const HEALTH_INTERVAL: Duration = Duration::from_secs(30);
+
+/// What `check` and `health` may take where nothing else is said.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Default for Extra {
     fn default() -> Extra {
@@ -103,6 +148,13 @@ impl Default for Extra {
             fallback: false,
             force: false,
             force_start: false,
+            clocks_of: Mono::default(),
+            check_at: None,
+            checks: 0,
+            up_until: None,
+            health_at: None,
+            failures: 0,
+            successes: 0,
         }
     }
 }
@@ -160,6 +212,50 @@ impl Extra {
         delay - delay / 4 * chance / 1009
     }
 
+    /// Sets and stops the clocks.
+    pub fn settle(&mut self, now: Mono, life: Life, rules: &Features) {
+        let Some(began) = life.began else {
+            (self.check_at, self.up_until, self.health_at) = (None, None, None);
+            return;
+        };
+        if self.clocks_of != began {
+            (self.clocks_of, self.checks) = (began, 0);
+            (self.failures, self.successes) = (0, 0);
+            self.check_at = rules.check.then(|| now.after(FIRST_CHECK));
+            self.up_until = rules.timeout_up.filter(|_| life.tells).map(|limit| began.after(limit));
+            self.health_at = None;
+        }
+        if life.ready || !life.tells {
+            (self.check_at, self.up_until) = (None, None);
+            let asked = self.asking.is_some_and(|asking| asking.ask == Ask::Health);
+            if rules.health && self.health_at.is_none() && !asked {
+                self.health_at = Some(now.after(rules.health_interval.unwrap_or(HEALTH_INTERVAL)));
+            }
+        }
+    }
+
+    /// `check` said no: it is asked again, ever less often.
+    pub fn not_ready(&mut self, now: Mono, rules: &Features) {
+        self.checks = self.checks.saturating_add(1);
+        let most = rules.check_interval.unwrap_or(CHECK_INTERVAL);
+        let pause = FIRST_CHECK.saturating_mul(1 << self.checks.min(20)).min(most);
+        self.check_at = Some(now.after(pause));
+    }
+
+    /// `health` has answered. True: it has said no too often.
+    pub fn on_health(&mut self, good: bool, rules: &Features) -> bool {
+        let (most, enough) = rules.health_retries.unwrap_or((3, 1));
+        if !good {
+            (self.failures, self.successes) = (self.failures.saturating_add(1), 0);
+            return u32::from(self.failures) >= most;
+        }
+        self.successes = self.successes.saturating_add(1);
+        if u32::from(self.successes) >= enough {
+            (self.failures, self.successes) = (0, 0);
+        }
+        false
+    }
+
     /// A person wants to begin anew.
     pub fn reset(&mut self) {
         (self.ends, self.judged, self.step, self.gave_up) = ([0; MOST_ENDS], 0, 0, false);
@@ -167,6 +263,14 @@ impl Extra {
 
     /// When something must be done about who is asked.
     pub fn deadline(&self) -> Option<Mono> {
+        let asking = self.asking.filter(|asking| !asking.overdue).and_then(|asking| asking.until);
+        let free = self.asking.is_none();
+        let questions = [self.check_at, self.health_at].map(|at| at.filter(|_| free));
+        [asking, self.up_until, questions[0], questions[1]].into_iter().flatten().min()
+    }
+
+    /// When who is asked has to have answered.
+    pub fn answer_until(&self) -> Option<Mono> {
         self.asking.filter(|asking| !asking.overdue).and_then(|asking| asking.until)
     }
 
@@ -180,6 +284,15 @@ impl Asking {
     /// That something is to be asked; nobody is asked yet.
     pub fn new(ask: Ask, target: Option<(Pid, u64)>) -> Asking {
         Asking { ask, process: None, until: None, overdue: false, target }
+    }
+
+    /// What an answer may take.
+    pub fn limit(&self, rules: &Features) -> Duration {
+        match self.ask {
+            Ask::Check => rules.timeout_check.unwrap_or(TIMEOUT),
+            Ask::Health => rules.health_timeout.unwrap_or(TIMEOUT),
+            Ask::Condition | Ask::Start | Ask::Restart(_) | Ask::Only => rules.validate_limit(),
+        }
     }
 
     /// A start depends on it.
@@ -214,6 +327,8 @@ impl Extra {
             Some(Ask::Start) => (2, 0),
             Some(Ask::Restart(command)) => (3, command.letter()),
             Some(Ask::Only) => (4, 0),
+            Some(Ask::Check) => (5, 0),
+            Some(Ask::Health) => (6, 0),
         };
         put(kind | u32::from(letter) << 8);
         let asking = self.asking;
@@ -223,9 +338,14 @@ impl Extra {
             put(boot as u32);
             put((boot >> 32) as u32);
         }
-        let until = asking.and_then(|a| a.until).map_or(0, |at| at.0.saturating_add(1));
-        put(until as u32);
-        put((until >> 32) as u32);
+        let until = asking.and_then(|a| a.until);
+        for at in [until, self.check_at, self.up_until, self.health_at, Some(self.clocks_of)] {
+            let at = at.map_or(0, |at| at.0.saturating_add(1));
+            put(at as u32);
+            put((at >> 32) as u32);
+        }
+        put(self.checks);
+        put(u32::from(self.failures) | u32::from(self.successes) << 16);
         let stamp = self.refused.unwrap_or_default();
         put(self.refused.is_some() as u32);
         for n in [stamp.mono.0, stamp.wall.secs as u64] {
@@ -249,7 +369,10 @@ impl Extra {
         };
         let (asked, target) = (process(), process());
         let mut wide = || u64::from(get()) | u64::from(get()) << 32;
-        let until = wide().checked_sub(1).map(Mono);
+        let mut time = || wide().checked_sub(1).map(Mono);
+        let (until, check_at, up_until, health_at) = (time(), time(), time(), time());
+        let clocks_of = time().unwrap_or_default();
+        let (checks, health) = (get(), get());
         let is_refused = get() != 0;
         let mut wide = || u64::from(get()) | u64::from(get()) << 32;
         let (mono, secs) = (Mono(wide()), wide() as i64);
@@ -260,6 +383,8 @@ impl Extra {
             2 => Some(Ask::Start),
             3 => Command::try_from((kind >> 8) as u8).ok().map(Ask::Restart),
             4 => Some(Ask::Only),
+            5 => Some(Ask::Check),
+            6 => Some(Ask::Health),
             _ => None,
         };
         Extra {
@@ -273,6 +398,13 @@ impl Extra {
             fallback: flag(2),
             force: flag(3),
             force_start: flag(5),
+            clocks_of,
+            check_at,
+            checks,
+            up_until,
+            health_at,
+            failures: health as u16,
+            successes: (health >> 16) as u16,
         }
     }
 }
@@ -373,10 +505,57 @@ mod tests {
         assert_eq!(judge(CRASH), Verdict::NotAgain, "where nothing is said about restarts");
     }
 
+    fn life(ready: bool) -> Life {
+        Life { began: Some(at(1000)), ready, tells: true }
+    }
+
+    #[test]
+    fn readiness_is_asked_for_ever_less_often_until_it_is_there() {
+        let rules = rules(&[("check", ""), ("check-interval", "300ms"), ("timeout-up", "5s")]);
+        let mut extra = Extra::default();
+        extra.settle(at(1001), life(false), &rules);
+        assert_eq!((extra.check_at, extra.up_until), (Some(at(1021)), Some(at(6000))));
+        for pause in [40, 80, 160, 300, 300] {
+            extra.check_at = None;
+            extra.not_ready(at(2000), &rules);
+            extra.settle(at(2001), life(false), &rules);
+            assert_eq!(extra.check_at, Some(at(2000 + pause)));
+            assert_eq!(extra.deadline(), extra.check_at);
+        }
+        extra.settle(at(3000), life(true), &rules);
+        assert_eq!(extra.deadline(), None);
+        extra.settle(at(9000), Life { began: Some(at(8000)), ..life(false) }, &rules);
+        assert_eq!((extra.check_at, extra.up_until), (Some(at(9020)), Some(at(13_000))), "another life");
+        extra.settle(at(9500), Life { began: None, ..life(false) }, &rules);
+        assert_eq!(extra.deadline(), None);
+    }
+
+    #[test]
+    fn health_is_asked_for_once_it_is_ready() {
+        let rules = rules(&[("health", ""), ("health-interval", "2s"), ("health-retries", "3 2")]);
+        let mut extra = Extra::default();
+        extra.settle(at(1001), life(false), &rules);
+        assert_eq!(extra.deadline(), None);
+        extra.settle(at(4000), life(true), &rules);
+        assert_eq!(extra.deadline(), Some(at(6000)));
+        let answers = [false, false, true, false, true, true, false, false, false];
+        let over: Vec<bool> = answers.map(|good| extra.on_health(good, &rules)).into();
+        assert_eq!(
+            over,
+            [false, false, false, true, false, false, false, false, true],
+            "one success is not enough"
+        );
+        // One that cannot say that it is ready is asked from its start on.
+        let mut extra = Extra::default();
+        extra.settle(at(1000), Life { tells: false, ..life(false) }, &rules);
+        assert_eq!(extra.deadline(), Some(at(3000)));
+    }
+
     proptest! {
         #[test]
         fn round_trip(
-            times in prop::collection::vec(1u64..1 << 40, 0..30), flags in 0u8..64, kind in 0u8..5,
+            times in prop::collection::vec(1u64..1 << 40, 0..30), flags in 0u8..64, kind in 0u8..7,
+            clocks: [Option<u32>; 3], counts: [u16; 3],
             pid in 0i32..i32::MAX, boot: u64, until: Option<u32>, refused: Option<u32>,
         ) {
             let mut extra = Extra::default();
@@ -392,8 +571,14 @@ mod tests {
                 2 => Some(Ask::Start),
                 3 => Some(Ask::Restart(Command::Signal(Signal::TERM))),
                 4 => Some(Ask::Only),
+                5 => Some(Ask::Check),
+                6 => Some(Ask::Health),
                 _ => None,
             };
+            let at = |n: Option<u32>| n.map(|n| Mono(n.into()));
+            [extra.check_at, extra.up_until, extra.health_at] = clocks.map(at);
+            (extra.checks, extra.failures, extra.successes) = (counts[0].into(), counts[1], counts[2]);
+            extra.clocks_of = Mono(boot >> 1);
             let process = Pid::from_raw(pid).map(|pid| (pid, boot));
             extra.asking = ask.map(|ask| Asking {
                 ask,

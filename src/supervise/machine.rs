@@ -41,7 +41,7 @@
 use super::extra::Verdict;
 use crate::process::{End, Pid, Signal, WaitStatus};
 use crate::servicedir::control::Command;
-use crate::servicedir::definition::Definition;
+use crate::servicedir::definition::{Definition, LAST_GRACE};
 use crate::servicedir::status::Status;
 use crate::servicedir::tally::Death;
 use crate::time::{Mono, Now, Stamp};
@@ -110,8 +110,10 @@ pub enum Event {
     Skipped,
     /// The process has died.
     Died(WaitStatus),
-    /// A newline came on the notification descriptor.
+    /// A newline came on the notification descriptor, or it was found out in another way.
     Ready,
+    /// It is not what it should be, and is to begin anew.
+    Expire(Told),
     /// A command byte.
     Command(Command),
     /// The scanner (or a signal to a supervisor of one service) wants supervision to end.
@@ -224,6 +226,10 @@ pub enum Told {
     Restart = 2,
     /// It was told to end and did not in time.
     Timeout = 3,
+    /// It was not ready in time.
+    NotReady = 4,
+    /// It was not well.
+    Health = 5,
 }
 
 impl Told {
@@ -232,6 +238,8 @@ impl Told {
             1 => Told::Stop,
             2 => Told::Restart,
             3 => Told::Timeout,
+            4 => Told::NotReady,
+            5 => Told::Health,
             _ => Told::Nobody,
         }
     }
@@ -243,7 +251,14 @@ impl Told {
             Told::Stop => Some("stopped"),
             Told::Restart => Some("restarted"),
             Told::Timeout => Some("timeout"),
+            Told::NotReady => Some("not-ready"),
+            Told::Health => Some("health"),
         }
+    }
+
+    /// Whether a person wanted the end.
+    pub fn is_wish(self) -> bool {
+        matches!(self, Told::Stop | Told::Restart | Told::Timeout)
     }
 }
 
@@ -470,6 +485,7 @@ impl Machine {
             Event::Skipped => self.on_skipped(todo),
             Event::Died(status) => self.on_died(now, status, rules, todo),
             Event::Ready => self.on_ready(now, todo),
+            Event::Expire(why) => self.on_expire(now, why, rules, todo),
             Event::Command(command) => self.on_command(now, command, rules, todo),
             Event::Leave(how) => self.on_leave(now, how, rules, todo),
             Event::Timeout => self.on_timeout(now, rules, todo),
@@ -726,6 +742,19 @@ impl Machine {
         todo.status = true;
     }
 
+    /// Tells run to end, so that it is started again. It has a limited time for that.
+    fn on_expire(&mut self, now: Now, why: Told, rules: &Definition, todo: &mut Todo) {
+        self.note_told(why);
+        let to = if rules.kill_tree { To::Tree } else { To::Process };
+        self.signal(to, rules.down_signal, todo);
+        self.signal(to, Signal::CONT, todo);
+        if let State::Up { kill_at, .. } = &mut self.state {
+            self.paused = false;
+            todo.status = true;
+            kill_at.get_or_insert(now.mono.after(rules.timeout_kill.unwrap_or(LAST_GRACE)));
+        }
+    }
+
     fn note_told(&mut self, told: Told) {
         if let (State::Up { .. }, Told::Nobody) = (self.state, self.told) {
             self.told = told;
@@ -821,7 +850,9 @@ impl Machine {
             State::Up { kill_at, .. } => {
                 if kill_at.is_some_and(|at| at <= now.mono) {
                     *kill_at = Some(now.mono.after(KILL_AGAIN));
-                    self.told = Told::Timeout;
+                    if matches!(self.told, Told::Nobody | Told::Stop | Told::Restart) {
+                        self.told = Told::Timeout;
+                    }
                     let to = match () {
                         () if rules.kill_tree => To::Tree,
                         () if rules.kill_group => To::Group,

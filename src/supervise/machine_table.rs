@@ -38,6 +38,7 @@ const STATES: [(&str, Make); 10] = [
 /// - `ready`: the newline. `shut`: nothing but that nobody listens for one any more.
 /// - `death`: it is recorded, and finish is asked for. `finishing`: that runs.
 /// - `D`, `OD`, `dD`: a life is over, and what is told of it.
+/// - `expire`: down-signal and SIGCONT, and SIGKILL later, if that is not on its way already.
 /// - `unask`: run is not asked for any more. `skip`: it shall not run. `reset`: nothing has been counted.
 /// - `last`: this life is the last. `null`: input and output are no more. `end`: supervision ends.
 type Row = (&'static str, [&'static str; 10]);
@@ -88,6 +89,7 @@ const TABLE: &[Row] = &[
     ("started",       ["",            "",            "up",          "",             "",             "finishing", "",  "",             "",          ""]),
     ("not started",   ["",            "",            "retry",       "",             "",             "dD start", "",   "",             "",          ""]),
     ("skipped",       ["",            "",            "skip",        "",             "",             "",      "",      "",             "",          ""]),
+    ("not well",      ["",            "",            "",            "expire",       "expire", "",      "",      "expire",       "",          ""]),
     ("nothing left",  ["",            "",            "retry",       "",             "",             "dD start", "",   "",             "",          ""]),
     ("clock set",     ["clock",       "clock",       "clock",       "clock",        "clock",        "clock", "clock", "clock",        "clock",     "clock"]),
 ];
@@ -188,6 +190,7 @@ fn event_of(row: &str, m: &Machine) -> (Event, Definition, Now) {
         "not started" => Event::NotStarted { temporary: false },
         "nothing left" => Event::NotStarted { temporary: true },
         "skipped" => Event::Skipped,
+        "not well" => Event::Expire(Told::Health),
         "clock set" => Event::ClockSet,
         letter => Event::Command(Command::try_from(letter.as_bytes()[0]).unwrap()),
     };
@@ -242,6 +245,13 @@ fn apply(word: &str, row: &str, event: Event, now: Now, m: &mut Machine, todo: &
             if "bqktirK".contains(row) && m.told == Told::Nobody {
                 m.told = Told::Restart;
             }
+        }
+        "expire" => {
+            let State::Up { pid, kill_at: until } = m.state else { panic!("nobody to end in {:?}", m.state) };
+            todo.signals.extend([(To::Process, Signal::USR1), (To::Process, Signal::CONT)]);
+            (m.paused, todo.status) = (false, true);
+            m.told = if m.told == Told::Nobody { Told::Health } else { m.told };
+            m.state = State::Up { pid, kill_at: until.or(kill_at(500)) };
         }
         "unask" => m.starting = None,
         "skip" => {
@@ -357,6 +367,7 @@ fn no_event_is_missing() {
         Event::Leave(Leave::Abandon) => 256,
         Event::Leave(Leave::Interrupt) => 512,
         Event::Skipped => 1024,
+        Event::Expire(_) => 2048,
     });
-    assert_eq!(kinds.fold(0, |all, kind| all | kind), 2047);
+    assert_eq!(kinds.fold(0, |all, kind| all | kind), 4095);
 }

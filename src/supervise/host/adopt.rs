@@ -164,6 +164,7 @@ impl Host {
         }
         self.adopt_process(id);
         self.ask_once_more(id);
+        self.settle_clocks(id);
         self.set_timer(id);
     }
 

@@ -35,6 +35,8 @@ pub(super) struct Aux {
     tail: Vec<u8>,
     /// Why `validate` refused.
     pub(super) reason: Option<String>,
+    /// Why `health` said no the last time.
+    pub(super) unwell: Option<String>,
 }
 
 /// So much of what who is asked writes is kept, in bytes.
@@ -48,7 +50,7 @@ const REASON: &str = "supervise/refused";
 
 impl Aux {
     fn new(slot: SlotId, mind: Extra) -> Aux {
-        Aux { slot, mind, output: None, tail: Vec::new(), reason: None }
+        Aux { slot, mind, output: None, tail: Vec::new(), reason: None, unwell: None }
     }
 
     pub(super) fn remember(&self, journal: &Journal) {
@@ -103,6 +105,8 @@ impl Service {
 
     fn name_of_ask(ask: Ask) -> &'static CStr {
         match ask {
+            Ask::Check => c"./check",
+            Ask::Health => c"./health",
             Ask::Condition => c"./condition",
             Ask::Start | Ask::Restart(_) | Ask::Only => c"./validate",
         }
@@ -123,7 +127,7 @@ impl Host {
         service.extra.as_deref_mut()
     }
 
-    fn remember_aux(&self, id: Id) {
+    pub(super) fn remember_aux(&self, id: Id) {
         if let Some(aux) = self.service(id).and_then(|s| s.extra.as_ref()) {
             aux.remember(&self.journal);
         }
@@ -326,7 +330,7 @@ impl Host {
     // ------------------------------------------------------------------------------------ who is asked
 
     /// Starts who is to be asked.
-    fn ask(&mut self, id: Id, mut asking: Asking) -> Result<(), Failure> {
+    pub(super) fn ask(&mut self, id: Id, mut asking: Asking) -> Result<(), Failure> {
         self.wake(id);
         let token = Token::Output(id, self.lives[id as usize]);
         let (blocked, now) = (self.blocked, clock::mono());
@@ -364,7 +368,7 @@ impl Host {
         match launched {
             Ok((pid, boot, reader)) => {
                 asking.process = Some((pid, boot));
-                asking.until = Some(now.after(features.validate_limit()));
+                asking.until = Some(now.after(asking.limit(&features)));
                 aux.mind.asking = Some(asking);
                 aux.remember(&self.journal);
                 aux.output = Some(reader);
@@ -400,8 +404,7 @@ impl Host {
         aux.read();
         aux.output = None;
         let good = status.end() == End::Exit(0) && !asking.overdue;
-        let limit =
-            self.service(id).and_then(Service::features).map_or(0, |f| f.validate_limit().as_millis());
+        let limit = self.service(id).and_then(Service::features).map_or(0, |f| asking.limit(f).as_millis());
         let line = self.service(id).and_then(|s| s.extra.as_ref()?.last_line());
         let why = match line {
             _ if asking.overdue => format!("no answer within {limit} ms"),
@@ -433,6 +436,10 @@ impl Host {
                     self.refused(id, asking, why);
                 }
                 self.forget_asking(id);
+            }
+            Ask::Check | Ask::Health => {
+                self.forget_asking(id);
+                self.answered(id, asking.ask, good, why);
             }
             Ask::Only => {
                 match good {
@@ -488,6 +495,12 @@ impl Host {
         let Some(aux) = self.service_mut(id).and_then(|s| s.extra.as_mut()) else { return };
         let Some(asking) = aux.mind.asking.take() else { return };
         aux.output = None;
+        // What is asked again and again is asked as soon as there is nothing else to ask.
+        match asking.ask {
+            Ask::Check => aux.mind.check_at = Some(clock::mono()),
+            Ask::Health => aux.mind.health_at = Some(clock::mono()),
+            Ask::Condition | Ask::Start | Ask::Restart(_) | Ask::Only => {}
+        }
         if let Some((pid, _)) = asking.process {
             kill(pid);
             self.forget_pid(id, pid);
@@ -513,7 +526,7 @@ impl Host {
     /// Who is asked takes too long: killed, with all that it started.
     pub(super) fn ask_overdue(&mut self, id: Id, now: Mono) {
         let Some(aux) = self.service_mut(id).and_then(|s| s.extra.as_mut()) else { return };
-        if aux.mind.deadline().is_some_and(|at| at <= now)
+        if aux.mind.answer_until().is_some_and(|at| at <= now)
             && let Some(asking) = &mut aux.mind.asking
         {
             asking.overdue = true;
@@ -559,6 +572,10 @@ impl Host {
         let Some(aux) = self.service_mut(id).and_then(|s| s.extra.as_mut()) else { return };
         let Some(asking) = aux.mind.asking.filter(|asking| asking.process.is_none()) else { return };
         self.cancel_if_vain(id);
+        if matches!(asking.ask, Ask::Check | Ask::Health) {
+            self.cancel(id);
+            return self.settle_clocks(id);
+        }
         if asking.is_for_start() || self.service(id).and_then(|s| s.extra.as_ref()?.mind.asking).is_none() {
             return;
         }

@@ -19,6 +19,7 @@
 mod adopt;
 mod ahead;
 mod asking;
+mod clocks;
 mod equip;
 mod errand;
 mod faults;

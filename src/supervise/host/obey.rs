@@ -92,6 +92,7 @@ impl Host {
             next = self.obey(id, todo, process.map(|(pid, _)| pid));
         }
         self.cancel_if_vain(id);
+        self.settle_clocks(id);
         self.mark_due(id);
         self.set_timer(id);
     }

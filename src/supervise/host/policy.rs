@@ -7,7 +7,7 @@ use crate::diag::{self, Error};
 use crate::init::place;
 use crate::process::WaitStatus;
 use crate::supervise::extra::Verdict;
-use crate::supervise::machine::{State, Told};
+use crate::supervise::machine::State;
 use crate::sys::clock;
 use rustix::fs::{Mode, OFlags, open};
 
@@ -19,7 +19,7 @@ impl Host {
     pub(super) fn judge_death(&mut self, id: Id, status: WaitStatus) {
         let Some(Body::Longrun(longrun)) = self.service(id).map(|s| &s.body) else { return };
         let machine = &longrun.machine;
-        if !matches!(machine.state(), State::Up { .. }) || machine.told() != Told::Nobody {
+        if !matches!(machine.state(), State::Up { .. }) || machine.told().is_wish() {
             return;
         }
         self.judge(id, Some(machine.deaths() + 1), status);

@@ -278,7 +278,7 @@ impl Service {
         match &self.body {
             Body::Longrun(l) => {
                 let status = l.machine.status();
-                let notifies = l.reader.last().notification_fd.is_some();
+                let notifies = l.reader.last().tells_ready();
                 match () {
                     () if status.want_up && status.is_up() && (status.ready || !notifies) => Standing::Up,
                     () if self.extra.as_ref().is_some_and(|aux| aux.mind.skipped) => Standing::Up,
@@ -312,6 +312,11 @@ impl Service {
                     .as_ref()
                     .and_then(|aux| Some((aux.mind.refused?.wall, aux.reason.clone().unwrap_or_default()))),
                 mode: self.extra.as_ref().and_then(|aux| aux.mode()),
+                unwell: self
+                    .extra
+                    .as_ref()
+                    .filter(|aux| aux.mind.failures > 0)
+                    .map(|aux| (aux.mind.failures.into(), aux.unwell.clone().unwrap_or_default())),
             },
             Body::Oneshot(o) => State {
                 adopted: self.adoptions,

@@ -90,7 +90,7 @@ impl Host {
             return;
         }
         let status = longrun.machine.status();
-        let notifies = longrun.reader.last().notification_fd.is_some();
+        let notifies = longrun.reader.last().tells_ready();
         let is_up = status.is_up() && (status.ready || !notifies);
         let is_down = status.pid.is_none() && !longrun.machine.is_gone();
         let skipped = service.extra.as_ref().is_some_and(|aux| aux.mind.skipped);
@@ -228,6 +228,7 @@ impl Host {
             }
             self.leave_if_nothing_left(id);
             self.ask_overdue(id, now);
+            self.run_clocks(id, now);
             self.give_up_on_status(id, now);
             match self.service(id).map(|s| &s.body) {
                 Some(Body::Longrun(_)) => self.feed(id, Event::Timeout),
