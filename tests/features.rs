@@ -52,6 +52,7 @@ const SCENARIOS: &[Entry] = &[
     ("check_is_taken_over", check_is_taken_over),
     ("health", health),
     ("health_of_the_stopped", health_of_the_stopped),
+    ("control_group", control_group),
 ];
 
 // ------------------------------------------------------------------------------------------------ what run is given
@@ -322,7 +323,10 @@ fn container_ends_with_it(_: &World) {
         let image = image.longrun("other", SLEEP, &[]).script("web/finish", "echo finish $1 $2");
         let container = image.boot(&[]);
         container.wait_for("2 services up in ");
-        let shown = container.shows("svc -wr -T 30000 -t /run/service/web; svc -wD -d /run/service/web");
+        let shown = container.shows(
+            "lives() { until [ $(wc -l </run/lives) = $1 ]; do sleep 0.01; done; }
+             lives 1; svc -wr -T 30000 -t /run/service/web; lives 2; svc -wD -d /run/service/web",
+        );
         assert_eq!(shown, "");
         container.inside("svc -u /run/service/web");
         let ended = container.end();
@@ -609,4 +613,56 @@ fn health_of_the_stopped(w: &World) {
     w.ok("svc", &["-wD", "-T", "30000", "-d", &a.path]);
     let asked: i32 = a.read("asked").trim().parse().unwrap();
     until("nobody is asked", || !is_alive(asked));
+}
+
+// ------------------------------------------------------------------------------------------------ who may, who asks
+
+/// Its members may control, see and listen; also after everything was made anew.
+fn control_group(w: &World) {
+    let a = w.service("a", SLEEP);
+    a.file("control-group", "4711\n");
+    let b = w.service("b", SLEEP);
+    b.file("control-group", "4712").file("down", "");
+    let svscan = w.svscan(&[]);
+    let groups = |service: &Service| {
+        let of = |name: &str| {
+            let path = format!("{}/{name}", service.path);
+            (support::mode(&path), std::os::unix::fs::MetadataExt::gid(&fs::metadata(path).unwrap()))
+        };
+        ["supervise", "supervise/control", "event"].map(of)
+    };
+    let let_in = |gid| [(0o710, gid), (0o620, gid), (0o3730, gid)];
+    if !rustix::process::geteuid().is_root() {
+        let text = "control-group: unable to let it in: Operation not permitted";
+        return until("it is said", || svscan.said().contains(text));
+    }
+    until_eq(let_in(4711), || groups(&a));
+    until_eq(let_in(4712), || groups(&b));
+    // A control FIFO that was damaged.
+    fs::remove_file("scan/b/supervise/control").unwrap();
+    w.ok("svscanctl", &["-a", "scan"]);
+    until("it is there again", || b.has("supervise/control"));
+    until_eq(let_in(4712), || groups(&b));
+    kill_supervisor(&svscan, &[&a, &b]);
+    support::chmod("scan/a/supervise", 0o700);
+    w.ok("svc", &["-wr", "-T", "30000", "-r", &a.path]);
+    assert_eq!(groups(&a), let_in(4711));
+    // Who is in the group may.
+    let above: Vec<_> = w.base.ancestors().take(2).collect();
+    above.iter().for_each(|path| support::chmod(path.to_str().unwrap(), 0o755));
+    let as_member = |gid: &str, arguments: &str| {
+        let mut command = std::process::Command::new("setpriv");
+        let script = format!("{} {arguments}", w.client("svc"));
+        command.args(["--reuid", "4000", "--regid", gid, "--clear-groups", "sh", "-c", &script]);
+        Running::new(command, script).end()
+    };
+    let ran = as_member("4711", "-wD -T 30000 -d scan/a");
+    assert!(ran.code == 0 || ran.err.contains("setpriv"), "{ran:?}");
+    assert_ne!(as_member("4712", "-u scan/a").code, 0);
+    // A group that is not there.
+    let c = w.service("c", SLEEP);
+    c.file("control-group", "no-such-group");
+    w.ok("svscanctl", &["-a", "scan"]);
+    let text = "supervise c: warning: unable to start run: control-group: there is no group no-such-group in /etc/group";
+    until("it is said", || svscan.said().contains(text));
 }

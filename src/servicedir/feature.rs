@@ -50,7 +50,7 @@ pub fn limit_name(resource: u8) -> &'static str {
 }
 
 /// Files of ours with something in them to be read, in the order in which they are looked at.
-pub const VALUES: [&str; 18] = [
+pub const VALUES: [&str; 19] = [
     "user",
     "umask",
     "limits",
@@ -69,6 +69,7 @@ pub const VALUES: [&str; 18] = [
     "health-interval",
     "health-timeout",
     "health-retries",
+    "control-group",
 ];
 
 /// Files of ours that are executed.
@@ -128,6 +129,8 @@ pub struct Features {
     pub health_interval: Option<Duration>,
     /// `health-timeout`: what `health` may take.
     pub health_timeout: Option<Duration>,
+    /// `control-group`: its members may control the service.
+    pub control_group: Option<String>,
     /// `health-retries`: so many failures in a row are too many; so many successes make them forgotten.
     pub health_retries: Option<(u32, u32)>,
 }
@@ -212,6 +215,7 @@ impl Features {
             "nice" => self.nice = Some(number(text, -20, 19)?),
             "oom-score" => self.oom_score = Some(number(text, -1000, 1000)?),
             "log-label" => self.log_label = Some(label(text)?),
+            "control-group" => self.control_group = Some(group(text)?),
             "restart" => {
                 let words = [
                     ("always", Restart::Always),
@@ -284,6 +288,12 @@ fn check_user(text: &str) -> Result<(), String> {
         Some((user, group)) => part(user) && part(group),
     };
     good.then_some(()).ok_or_else(|| format!("{text:?} is no account: write NAME, NAME:GROUP or UID:GID"))
+}
+
+fn group(text: &str) -> Result<String, String> {
+    let odd = |c: char| c.is_whitespace() || c.is_control() || c == ':';
+    let good = !text.is_empty() && !text.contains(odd);
+    good.then(|| text.to_owned()).ok_or_else(|| format!("{text:?} is no group: write its name or number"))
 }
 
 fn umask(text: &str) -> Result<u32, String> {
@@ -467,6 +477,8 @@ mod tests {
             ("give-up", "5 soon", r#"give-up: "soon" is no time: write 500ms, 30s, 2m"#),
             ("on-give-up", "stop", r#"on-give-up: "stop" is none of: nothing, stop-container"#),
             ("on-exit", "", r#"on-exit: "" is none of: nothing, stop-container"#),
+            ("control-group", "a b", r#"control-group: "a b" is no group: write its name or number"#),
+            ("control-group", "\n", r#"control-group: "" is no group: write its name or number"#),
             ("check-interval", "1s ", r#"check-interval: "1s " is no time: write 500ms, 30s, 2m"#),
             ("timeout-check", "", r#"timeout-check: "" is no time: write 500ms, 30s, 2m"#),
             ("timeout-up", "never", r#"timeout-up: "never" is no time: write 500ms, 30s, 2m"#),

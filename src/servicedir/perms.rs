@@ -13,7 +13,9 @@ use super::event::{self, Audience, MODE_GROUP, MODE_PUBLIC};
 use crate::accounts::Database;
 use crate::diag::{self, Error, Result, Unable, code};
 use crate::servicedir::client::Client;
+use crate::sys::Errno;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, Stat, chmodat, chownat, statat};
+use std::os::fd::AsFd;
 
 const SUPERVISE: &str = "supervise";
 const CONTROL: &str = "supervise/control";
@@ -96,6 +98,16 @@ pub fn set_events(client: &Client, audience: Audience) -> Result<()> {
         client.path,
         event::DIR
     ))
+}
+
+/// Lets the members of a group control the service in `dir`, read its state and listen to its events.
+pub fn let_in(dir: impl AsFd, gid: u32) -> std::result::Result<(), Errno> {
+    let group = Some(Gid::from_raw(gid));
+    for (name, mode) in [(SUPERVISE, 0o710), (CONTROL, 0o620)] {
+        chownat(&dir, name, None, group, AtFlags::empty())?;
+        chmodat(&dir, name, Mode::from_raw_mode(mode), AtFlags::empty())?;
+    }
+    event::set_audience(&dir, event::DIR, Audience::Group(gid))
 }
 
 fn set(client: &Client, name: &str, mode: u32, group: Option<u32>) -> Result<()> {

@@ -318,10 +318,15 @@ impl Host {
     fn ready_to_begin(&self, service: &mut Service) -> Result<()> {
         service.read_definition();
         let logs = service.is_logger();
-        let (Body::Longrun(longrun), Some(dir)) = (&mut service.body, &service.dir) else { return Ok(()) };
+        let Body::Longrun(longrun) = &service.body else { return Ok(()) };
         if let Some(errno) = longrun.reader.unread() {
             return Err(Error::unable("read the service directory", errno));
         }
+        if longrun.reader.last().down {
+            // Where it is started, that says what is wrong with it.
+            service.admit_or_warn();
+        }
+        let (Body::Longrun(longrun), Some(dir)) = (&mut service.body, &service.dir) else { return Ok(()) };
         if (logs || longrun.reader.last().consumer) && !self.is_single() {
             longrun.pipe = Some(launch::open_pipe(dir).unable("open supervise/stdin")?);
         }

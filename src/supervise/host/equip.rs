@@ -89,6 +89,7 @@ impl Host {
         let opened = self.open_missing(id, &dir);
         if let Some(service) = self.service_mut(id) {
             service.dir = Some(dir);
+            service.admit_or_warn();
             service.forget_recorded_death();
         }
         self.close_pipe_if_over(id);

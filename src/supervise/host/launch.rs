@@ -67,13 +67,17 @@ pub(super) fn longrun(
         let text = "what it is supervised with could not be opened yet".to_owned();
         return Err(Failure { temporary: true, text, errno: None });
     }
-    let dir = service.dir.as_ref().ok_or_else(directory_gone)?;
     let super::service::Body::Longrun(longrun) = &mut service.body else { return Err(directory_gone()) };
     let rules = longrun.reader.last().clone();
     let name = CString::new(&*name).expect("names come from the file system");
     if let Some(faulty) = rules.faulty.as_ref().filter(|_| job == Job::Run) {
         return Err(faulty.clone().into());
     }
+    if job == Job::Run {
+        service.admit()?;
+    }
+    let dir = service.dir.as_ref().ok_or_else(directory_gone)?;
+    let super::service::Body::Longrun(longrun) = &mut service.body else { return Err(directory_gone()) };
     let outfit = match (&rules.features, job) {
         (Some(features), Job::Run) => Outfit::of(features, dir)?,
         _ => Outfit::default(),

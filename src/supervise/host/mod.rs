@@ -16,6 +16,7 @@
 //! At any line. The journal has what was decided; `adopt` takes it from there. Whoever adds a line asks:
 //! what if we are killed before it, and what if after?
 
+mod admit;
 mod adopt;
 mod ahead;
 mod asking;

@@ -293,6 +293,7 @@ impl Host {
             match service::open_control(dir) {
                 Ok(new) => {
                     service.warn("supervise/control was removed or replaced: made a new one");
+                    service.admit_or_warn();
                     let _ = self.watch(&new, Token::Control(id, self.lives[id as usize]));
                     let longrun = self.service_mut(id).and_then(Service::longrun).expect("a longrun");
                     if let Some(old) = longrun.control.replace(new) {
