@@ -6,20 +6,24 @@ use perennial::diag::{self, Error, Result, Unable, code};
 use perennial::log::place::last_words as last_words_of;
 use perennial::report::count;
 use perennial::report::json::Json;
+use perennial::report::metrics::{self, Seen, Usage};
 use perennial::report::service::{Field, HEAD, Service};
 use perennial::report::table::{Table, colour};
 use perennial::scan::{self, Limits};
 use perennial::servicedir;
 use perennial::servicedir::client::Client;
 use perennial::servicedir::definition;
+use perennial::servicedir::event;
 use perennial::servicedir::state::State;
 use perennial::servicedir::status::Status;
 use perennial::sys::{clock, env};
 use rustix::fs::{AtFlags, statat};
 use std::process::ExitCode;
+use std::time::Duration;
 
 const USAGE: &str = "svstat [ -uwNrpgest | -o field,... ] [ -n ] [ -v ] [ --json ] servicedir...\n\
-                     \x20      svstat [ -S scandir ] [ --json ]";
+                     \x20      svstat [ -S scandir ] [ --json | --metrics | --watch ]\n\
+                     \x20      svstat [ -S scandir ] --probe [ name... ]";
 
 /// The program.
 pub fn main() -> ExitCode {
@@ -36,7 +40,7 @@ const SOME_NOT_READY: u8 = 4;
 pub fn svstat(mut parser: lexopt::Parser) -> Result<u8> {
     let (mut fields, mut numeric, mut json, mut scandir, mut dirs) =
         (Vec::new(), false, false, None, Vec::new());
-    let mut verbose = false;
+    let (mut verbose, mut view) = (false, View::Table);
     while let Some(arg) = parser.next()? {
         match arg {
             Short('n') => numeric = true,
@@ -48,14 +52,25 @@ pub fn svstat(mut parser: lexopt::Parser) -> Result<u8> {
             }
             Short('S') | Long("scandir") => scandir = Some(parser.value()?.string()?),
             Long("json") => json = true,
+            Long("metrics") => view = View::Metrics,
+            Long("watch") => view = View::Watch,
+            Long("probe") => view = View::Probe,
             Short('h') | Long("help") => return cli::help(USAGE),
             Short(letter) => fields.push(shorthand(letter).ok_or_else(|| cli::usage(USAGE))?),
             Value(dir) => dirs.push(dir.string()?),
             _ => return Err(cli::usage(USAGE)),
         }
     }
+    let plain = fields.is_empty() && !numeric && !verbose;
+    match view {
+        View::Table => {}
+        View::Probe if plain && !json => return probe(scandir, &dirs),
+        View::Metrics if plain && !json && dirs.is_empty() => return metrics(scandir),
+        View::Watch if plain && !json && dirs.is_empty() => return follow(scandir),
+        _ => return Err(cli::usage(USAGE)),
+    }
     if dirs.is_empty() {
-        if !fields.is_empty() || numeric || verbose {
+        if !plain {
             return Err(cli::usage(USAGE));
         }
         return all(scandir, json);
@@ -136,17 +151,37 @@ fn last_words(dir: &str, out: &mut String) {
     }
 }
 
-/// Every service of a scan directory.
-fn all(scandir: Option<String>, json: bool) -> Result<u8> {
+/// What is shown of a scan directory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum View {
+    Table,
+    Metrics,
+    Watch,
+    Probe,
+}
+
+/// The services of a scan directory, and why others could not be looked at.
+struct Gathered {
+    path: String,
+    services: Vec<Service>,
+    unseen: Vec<Error>,
+}
+
+/// Where services are looked for.
+fn scandir_of(scandir: Option<String>) -> (String, &'static str) {
     let given = env::get("PERENNIAL_SCANDIR").and_then(|v| v.to_str()).map(str::to_owned);
     let hint = if scandir.is_none() && given.is_none() { " (-S says where else to look)" } else { "" };
-    let path = scandir.or(given).unwrap_or_else(perennial::init::place::scandir);
+    (scandir.or(given).unwrap_or_else(perennial::init::place::scandir), hint)
+}
+
+/// Looks at every service of a scan directory.
+fn gather(scandir: Option<String>) -> Result<Gathered> {
+    let (path, hint) = scandir_of(scandir);
     let base = servicedir::open(rustix::fs::CWD, &*path).map_err(|errno| {
         Error::new(code::SYSTEM, format!("unable to open {path}: {}{hint}", diag::reason(errno)))
     })?;
     let limits = Limits { services: usize::MAX, name: 1019 };
     let listing = scan::list(&base, limits, false, |_| {}).unable(format_args!("list {path}"))?;
-    let now = clock::wall();
     let (mut services, mut unseen) = (Vec::new(), Vec::new());
     for name in listing.keys() {
         let seen = Client::open(&format!("{path}/{name}")).and_then(|client| {
@@ -165,25 +200,121 @@ fn all(scandir: Option<String>, json: bool) -> Result<u8> {
             scan::run::DIR
         )));
     }
-    if json {
-        let list = Json::List(services.iter().map(|s| s.json(now)).collect());
-        diag::print(list.to_text() + "\n")?;
-    } else if !services.is_empty() {
-        let mut table = Table::new(&HEAD.0, HEAD.1);
-        services.iter().for_each(|s| table.row(s.row(now)));
-        diag::print(table.to_text(colour()))?;
-    } else if unseen.is_empty() {
-        diag::info(format_args!("there are no services in {path}"));
-    }
-    // For somebody who may see none of them they all have the same reason.
-    if let [first, rest @ ..] = unseen.as_slice() {
+    Ok(Gathered { path, services, unseen })
+}
+
+impl Gathered {
+    /// The error for those that could not be looked at. For somebody who may see none they all have the same
+    /// reason.
+    fn unseen(&self) -> Result<()> {
+        let [first, rest @ ..] = self.unseen.as_slice() else { return Ok(()) };
         let more = match rest.len() {
             0 => String::new(),
             n => format!(" (and {} more)", count(n, "service")),
         };
-        return Err(Error::new(first.code(), format!("{first}{more}")));
+        Err(Error::new(first.code(), format!("{first}{more}")))
     }
-    Ok(verdict(&services))
+
+    fn print_table(&self) -> Result<()> {
+        if !self.services.is_empty() {
+            let now = clock::wall();
+            let mut table = Table::new(&HEAD.0, HEAD.1);
+            self.services.iter().for_each(|s| table.row(s.row(now)));
+            diag::print(table.to_text(colour()))?;
+        } else if self.unseen.is_empty() {
+            diag::info(format_args!("there are no services in {}", self.path));
+        }
+        Ok(())
+    }
+}
+
+/// Every service of a scan directory.
+fn all(scandir: Option<String>, json: bool) -> Result<u8> {
+    let gathered = gather(scandir)?;
+    if json {
+        let now = clock::wall();
+        let list = Json::List(gathered.services.iter().map(|s| s.json(now)).collect());
+        diag::print(list.to_text() + "\n")?;
+    } else {
+        gathered.print_table()?;
+    }
+    gathered.unseen()?;
+    Ok(verdict(&gathered.services))
+}
+
+/// For a collector of metrics.
+fn metrics(scandir: Option<String>) -> Result<u8> {
+    let gathered = gather(scandir)?;
+    let now = clock::wall();
+    let usage = |s: &Service| s.status.pid.filter(|_| s.status.is_up()).and_then(Usage::of);
+    let services = gathered.services.iter();
+    let all: Vec<Seen<'_>> = services.map(|service| Seen { service, usage: usage(service), now }).collect();
+    diag::print(metrics::text(&all))
+}
+
+/// Whether all is well: what is not is said in a line each. Of services that are named, all are to be up.
+fn probe(scandir: Option<String>, names: &[String]) -> Result<u8> {
+    let (services, unseen) = if names.is_empty() {
+        let gathered = gather(scandir)?;
+        (gathered.services, gathered.unseen)
+    } else {
+        let (path, _) = scandir_of(scandir);
+        let (mut services, mut unseen) = (Vec::new(), Vec::new());
+        for name in names {
+            let seen = Client::open(&format!("{path}/{name}")).and_then(|client| {
+                let supervised = client.is_supervised()?;
+                look(name, &client, supervised, true)
+            });
+            match seen {
+                Ok(service) => services.push(service),
+                Err(e) => unseen.push(e),
+            }
+        }
+        (services, unseen)
+    };
+    let complaints = services.iter().filter_map(|s| Some((&s.name, s.complaint(!names.is_empty())?)));
+    let mut lines: Vec<String> = complaints.map(|(name, why)| format!("{name}: {why}\n")).collect();
+    lines.extend(unseen.iter().map(|e| format!("{e}\n")));
+    diag::print(lines.concat())?;
+    Ok(if lines.is_empty() { code::OK } else { code::NO })
+}
+
+/// On a terminal the table, always as it is; elsewhere it once, and then a line for each change.
+fn follow(scandir: Option<String>) -> Result<u8> {
+    let path = scandir_of(scandir).0;
+    let terminal = rustix::termios::isatty(rustix::stdio::stdout());
+    let mut before: Option<Vec<Service>> = None;
+    loop {
+        // Who listens before it looks misses nothing.
+        let listeners = listen(&path);
+        let gathered = gather(Some(path.clone()))?;
+        match &before {
+            _ if terminal => {
+                diag::print("\x1b[H\x1b[2J")?;
+                gathered.print_table()?;
+            }
+            None => gathered.print_table()?,
+            Some(before) => {
+                let now = clock::wall();
+                let changed = gathered.services.iter().filter(|s| !before.contains(s));
+                let lines: String =
+                    changed.map(|s| format!("{}: {}\n", s.name, s.line(now, false))).collect();
+                diag::print(lines)?;
+            }
+        }
+        before = Some(gathered.services);
+        // Directories that come and go are no event of a service, nor is it that time goes by.
+        let until = clock::mono().after(Duration::from_secs(1));
+        event::listen(&listeners, Some(until), |_, _| true).unable("wait for events")?;
+    }
+}
+
+fn listen(path: &str) -> Vec<event::Listener> {
+    let Ok(base) = servicedir::open(rustix::fs::CWD, path) else { return Vec::new() };
+    let limits = Limits { services: usize::MAX, name: 1019 };
+    let listing = scan::list(&base, limits, false, |_| {}).unwrap_or_default();
+    let clients = listing.keys().filter_map(|name| Client::open(&format!("{path}/{name}")).ok());
+    clients.filter_map(|client| client.listen().ok()).collect()
 }
 
 fn look(name: &str, client: &Client, supervised: bool, whole: bool) -> Result<Service> {

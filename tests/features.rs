@@ -53,6 +53,9 @@ const SCENARIOS: &[Entry] = &[
     ("health", health),
     ("health_of_the_stopped", health_of_the_stopped),
     ("control_group", control_group),
+    ("probe", probe),
+    ("metrics", metrics),
+    ("watch", watch),
 ];
 
 // ------------------------------------------------------------------------------------------------ what run is given
@@ -665,4 +668,76 @@ fn control_group(w: &World) {
     w.ok("svscanctl", &["-a", "scan"]);
     let text = "supervise c: warning: unable to start run: control-group: there is no group no-such-group in /etc/group";
     until("it is said", || svscan.said().contains(text));
+}
+
+/// Up, ready, well: 0. What is not is said, and makes it 1.
+fn probe(w: &World) {
+    let a = w.service("a", SLEEP);
+    a.script("check", "[ -e ready ]").script("health", "[ -e well ] || { echo pale; exit 1; }");
+    a.file("check-interval", "20ms")
+        .file("health-interval", "20ms")
+        .file("health-retries", "1000")
+        .file("well", "");
+    let idle = w.service("idle", SLEEP);
+    idle.file("down", "");
+    let _svscan = w.svscan(&[]);
+    let probe = |names: &[&str]| {
+        let ran = w.run("svstat", &[&["-S", "scan", "--probe"], names].concat());
+        (ran.code, ran.out)
+    };
+    a.pid();
+    assert_eq!(probe(&[]), (1, "a: not ready\n".to_owned()));
+    a.file("ready", "");
+    until_eq((0, String::new()), || probe(&[]));
+    assert_eq!(probe(&["a"]), (0, String::new()));
+    assert_eq!(probe(&["a", "idle"]), (1, "idle: down\n".to_owned()), "what is named is to be up");
+    let (code, out) = probe(&["missing"]);
+    assert!(code == 1 && out.contains("missing"), "{out}");
+    fs::remove_file("scan/a/well").unwrap();
+    until("it is unwell", || probe(&["a"]).1.starts_with("a: health failed "));
+    a.file("well", "");
+    until_eq((0, String::new()), || probe(&[]));
+    w.ok("svc", &["-wD", "-T", "30000", "-d", &a.path]);
+    assert_eq!(probe(&[]), (0, String::new()), "nobody wants it up");
+}
+
+fn metrics(w: &World) {
+    let a = w.service("a", SLEEP);
+    w.service("idle", SLEEP).file("down", "");
+    let _svscan = w.svscan(&[]);
+    kill(a.pid(), Signal::KILL);
+    until_eq(1, || a.state().deaths);
+    until("it is up again", || a.status().is_up() && a.state().starts == 2);
+    let text = w.ok("svstat", &["-S", "scan", "--metrics"]);
+    for line in [
+        "perennial_service_up{service=\"a\"} 1",
+        "perennial_service_up{service=\"idle\"} 0",
+        "perennial_service_restarts_total{service=\"a\"} 1",
+        "perennial_service_deaths_total{service=\"a\"} 1",
+        "# EOF",
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line:?} is missing:\n{text}");
+    }
+    let memory = text.lines().find_map(|l| l.strip_prefix("perennial_service_memory_bytes{service=\"a\"} "));
+    assert!(memory.is_some_and(|bytes| bytes.parse::<u64>().unwrap() > 4096), "{text}");
+    assert!(!text.contains("memory_bytes{service=\"idle\"}"), "what does not run uses nothing");
+}
+
+/// Not on a terminal: the table, and then a line for each change.
+fn watch(w: &World) {
+    let a = w.service("a", SLEEP);
+    let _svscan = w.svscan(&[]);
+    a.pid();
+    let mut command =
+        w.command(&Programs { dir: runner::shared_dir().join("programs"), prefix: "" }, "svstat");
+    let out = fs::File::create("watched").unwrap();
+    let mut child = command.args(["-S", "scan", "--watch"]).stdout(out).spawn().unwrap();
+    let watched = || support::read("watched");
+    until("the table is there", || watched().starts_with("name "));
+    w.ok("svc", &["-wD", "-T", "30000", "-d", &a.path]);
+    until("the stop is told", || watched().lines().any(|l| l.starts_with("a: down (signal SIGTERM)")));
+    w.ok("svc", &["-wu", "-T", "30000", "-u", &a.path]);
+    until("the start is told", || watched().lines().filter(|l| l.starts_with("a: up (pid ")).count() >= 1);
+    child.kill().unwrap();
+    child.wait().unwrap();
 }

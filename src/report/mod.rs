@@ -2,6 +2,8 @@
 
 pub mod cause;
 pub mod json;
+pub mod metrics;
+pub mod probe;
 pub mod service;
 pub mod svg;
 pub mod table;

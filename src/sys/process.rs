@@ -367,6 +367,13 @@ pub fn raise_nofile_again() {
     }
 }
 
+/// What the kernel counts memory in, in bytes.
+pub fn page_size() -> u64 {
+    // SAFETY: the call only returns a number.
+    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    u64::try_from(size).unwrap_or(4096)
+}
+
 /// How many descriptors we may have at present.
 pub fn nofile() -> i32 {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
