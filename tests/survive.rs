@@ -76,6 +76,8 @@ const EVENTS: &[Event] = &[
     ("a descent is ended", end_descent),
     ("a service dies", die),
     ("a service is told to restart", restart),
+    ("a restart is refused, and then not", validated_restart),
+    ("a service is given up", given_up),
     ("a finish script ends", finish),
     ("a service becomes ready", become_ready),
     ("a service starts and is ready at once", ready_at_once),
@@ -275,7 +277,7 @@ impl Lab {
         service.script("run", &run);
         for (file, text) in files {
             match *file {
-                "finish" => service.script("finish", &format!("record={record}\n{text}")),
+                "finish" | "validate" => service.script(file, &format!("record={record}\n{text}")),
                 _ => service.file(file, text),
             };
         }
@@ -495,6 +497,50 @@ fn restart(lab: &Lab) {
     until("it is down", || service.status().is_down() && !service.status().wanted());
     assert_eq!(lab.starts(&name), [pid, second]);
     assert_eq!(service.deaths().len(), 2);
+}
+
+/// While `validate` says no nothing happens to the service, and whoever waits hears it; then it is restarted once.
+fn validated_restart(lab: &Lab) {
+    let name = format!("a{}", lab.number());
+    let service = once(lab, &name, || {
+        for n in 0..KILLS_PER_CONTAINER {
+            let files = [("validate", "[ ! -e $record.bad ] || { echo no good; exit 1; }")];
+            lab.new_service(&format!("a{n}"), "exec sleep 1000", &files);
+        }
+    });
+    let pid = lab.up(&name, &service);
+    let bad = lab.record(&format!("{name}.bad"));
+    fs::write(&bad, "").unwrap();
+    lab.arm();
+    let ran = lab.world.run("svc", &["-T", "30000", "-wr", "-t", &service.path]);
+    assert!(ran.code == 1 && ran.err.contains("validate failed: no good"), "{ran:?}");
+    until("the state says it", || service.state().refused.is_some_and(|(_, why)| why == "no good"));
+    assert_eq!((service.pid(), lab.starts(&name)), (pid, vec![pid]));
+    fs::remove_file(bad).unwrap();
+    lab.svc(&["-t"], &service);
+    until("it was restarted", || service.pid() != pid);
+    let second = lab.up(&name, &service);
+    lab.svc(&["-d"], &service);
+    until("it is down", || service.status().is_down() && !service.status().wanted());
+    assert_eq!(lab.starts(&name), [pid, second]);
+    assert_eq!(service.deaths().len(), 2);
+}
+
+/// Three ends are three, whoever counts them.
+fn given_up(lab: &Lab) {
+    let name = format!("a{}", lab.number());
+    let service = once(lab, &name, || {
+        for n in 0..KILLS_PER_CONTAINER {
+            let files = [("down", ""), ("restart-delay", "10ms"), ("give-up", "3 1h")];
+            lab.new_service(&format!("a{n}"), "exit 3", &files);
+        }
+    });
+    lab.arm();
+    lab.svc(&["-u"], &service);
+    until("it is given up", || service.state().mode.as_deref() == Some("gave-up"));
+    until("it is down", || service.status().is_down() && !service.status().wanted());
+    assert_eq!(lab.starts(&name).len(), 3);
+    assert_eq!(service.deaths().len(), 3);
 }
 
 fn open_gate(lab: &Lab, name: &str, text: &str) {
