@@ -124,7 +124,9 @@ impl Side {
 
 /// A line of a file of scripts, abbreviations written out.
 fn written_out(line: &str) -> String {
-    line.replace("@P", "printf \"<%s>\"").replace("@E", "sh -c \"env | sort | grep -v ^PATH=\"")
+    line.replace("@F", "redirfd -w 1 f echo \"env | sort | grep -v PATH=\"")
+        .replace("@P", "printf \"<%s>\"")
+        .replace("@E", "sh -c \"env | sort | grep -v ^PATH=\"")
 }
 
 fn lines(text: &'static str) -> impl Iterator<Item = &'static str> {
