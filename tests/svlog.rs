@@ -58,6 +58,7 @@ const SCENARIOS: &[(&str, fn())] = &[
     ("svstat -v shows last words", last_words),
     ("logutil-service", logutil),
     ("a slow reader of standard output", slow_output),
+    ("standard output is closed", closed_output),
     ("nothing is done when idle, and a line is there at once", idle),
     ("killed at random while rotating", || killed_at_random(&["s4096", "l100"], false)),
     ("killed at random with a processor", || {
@@ -644,6 +645,22 @@ fn slow_output() {
     assert!(logger.wait().unwrap().success());
     assert!(rest.join().unwrap() == lines);
     assert!(text("dir") == lines);
+}
+
+fn closed_output() {
+    let mut input = Input::new("in");
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = Command::new(programs().path("svlog"));
+    command.args(["1", "./dir"]).stdin(input.reader()).stdout(writer).stderr(File::create("said").unwrap());
+    let mut logger = command.spawn().unwrap();
+    input.write("one\n");
+    until("it is there", || text("dir") == "one\n");
+    input.write("two\n");
+    until("it goes on", || text("dir") == "one\ntwo\n");
+    assert_eq!(read("said").lines().count(), 1, "{}", read("said"));
+    input.close();
+    assert!(logger.wait().unwrap().success());
 }
 
 fn idle() {

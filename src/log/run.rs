@@ -64,7 +64,9 @@ const RETRY: Duration = Duration::from_secs(2);
 pub fn run(script: Script, options: Options) -> Result<u8> {
     let blocked = signal::block_all();
     signal::unblock_all();
-    [Signal::TERM, Signal::HUP, Signal::ALRM, Signal::CHLD].into_iter().for_each(signal::forbid);
+    // SIGPIPE, blocked, is an error of the write that it is about.
+    let heard = [Signal::TERM, Signal::HUP, Signal::ALRM, Signal::CHLD, Signal::PIPE];
+    heard.into_iter().for_each(signal::forbid);
     let notify = options.notify.map(|n| {
         spawn::above_window(n).ok_or_else(|| Error::usage(format!("descriptor {n} (-d) is not open")))
     });
