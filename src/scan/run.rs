@@ -54,6 +54,9 @@ const COMMON: &str = "";
 /// must do.
 pub const HOPELESS: u32 = 3;
 
+/// So much is shown of what is no command.
+const MOST_RUBBISH: usize = 60;
+
 /// After something appeared in the scan directory we wait this long for its author to finish writing it.
 const SETTLE: Duration = Duration::from_millis(100);
 
@@ -181,6 +184,8 @@ struct Scanner {
     trouble: Trouble,
     /// The supervisors are to be greeted again.
     greet_at: Option<Mono>,
+    /// What is no command is not told of before.
+    rubbish_at: Option<Mono>,
     ending: Option<Finish>,
     /// It ends without its supervisor.
     abandoned: bool,
@@ -250,6 +255,7 @@ impl Scanner {
             said: Vec::new(),
             trouble: Trouble::default(),
             greet_at: None,
+            rubbish_at: None,
             abandoned: false,
             ended: false,
         })
@@ -437,7 +443,11 @@ impl Scanner {
             }
             self.pending.cross_out(index);
         }
-        if !unknown.is_empty() {
+        let now = clock::mono();
+        if !unknown.is_empty() && self.rubbish_at.is_none_or(|at| at <= now) {
+            // Whoever writes such things may have many of them.
+            self.rubbish_at = Some(now.after(Duration::from_secs(1)));
+            unknown.truncate(MOST_RUBBISH);
             diag::warn(format_args!("unknown commands in {CONTROL}: {unknown}"));
         }
     }
