@@ -65,12 +65,9 @@ impl Client {
 
     /// Forgets its recorded deaths.
     pub fn clear_tally(&self) -> Result<()> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        openat(&self.dir, tally::FILE, flags, Mode::from_raw_mode(0o666)).map(drop).unable(format_args!(
-            "clear {}/{}",
-            self.path,
-            tally::FILE
-        ))
+        let flags = OFlags::CREATE | OFlags::TRUNC;
+        let file = super::open_own(&self.dir, tally::FILE, flags, Mode::from_raw_mode(0o666));
+        file.map(drop).unable(format_args!("clear {}/{}", self.path, tally::FILE))
     }
 
     /// Begins to listen to its events. Where there is no fifodir yet, one is made, as s6's clients do: the

@@ -124,9 +124,21 @@ pub fn replace_with_mode(
     done
 }
 
+/// Opens a file of ours for writing. A link in its place leads to what is somebody else's, and gives way.
+pub fn open_own(dir: impl AsFd, name: &str, flags: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
+    let flags = flags | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    match openat(&dir, name, flags, mode) {
+        Err(Errno::LOOP) => {
+            rustix::fs::unlinkat(&dir, name, AtFlags::empty())?;
+            openat(dir, name, flags, mode)
+        }
+        file => file,
+    }
+}
+
 fn write_file(dir: impl AsFd, name: &str, bytes: &[u8], mode: Option<Mode>) -> Result<(), Errno> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
-    let file = openat(&dir, name, flags, mode.unwrap_or(Mode::from_raw_mode(0o666)))?;
+    let flags = OFlags::CREATE | OFlags::TRUNC;
+    let file = open_own(&dir, name, flags, mode.unwrap_or(Mode::from_raw_mode(0o666)))?;
     if let Some(mode) = mode {
         rustix::fs::fchmod(&file, mode)?;
     }

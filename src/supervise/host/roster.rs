@@ -73,9 +73,8 @@ impl Host {
     /// Where a life of supervision begins, deaths are counted from none.
     pub(super) fn begin_tally(&mut self, id: Id) {
         let Some(dir) = self.service(id).and_then(|s| s.dir.as_ref()) else { return };
-        use rustix::fs::{Mode, OFlags, openat};
-        let flags = OFlags::WRONLY | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let _ = openat(dir, "supervise/death_tally", flags, Mode::empty());
+        use rustix::fs::{Mode, OFlags};
+        let _ = servicedir::open_own(dir, "supervise/death_tally", OFlags::TRUNC, Mode::empty());
         let _ = rustix::fs::unlinkat(dir, "supervise/state", rustix::fs::AtFlags::empty());
         servicedir::event::clean(dir);
     }

@@ -511,7 +511,7 @@ fn write_state(dir: &OwnedFd, state: State, there: bool, over: bool) -> std::res
 fn write_status(dir: &OwnedFd, status: &Status) -> std::result::Result<(), Errno> {
     let bytes = status.pack();
     servicedir::replace(dir, "supervise/status", "supervise/status.new", &bytes).or_else(|refused| {
-        let file = openat(dir, "supervise/status", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+        let file = servicedir::open_own(dir, "supervise/status", OFlags::empty(), Mode::empty())
             .map_err(|_| refused)?;
         match rustix::io::pwrite(&file, &bytes, 0) {
             Ok(n) if n == bytes.len() => Ok(()),
@@ -526,8 +526,8 @@ fn append_death(dir: &OwnedFd, death: [u8; tally::RECORD], max: usize) -> std::r
     if max == 0 {
         return Ok(());
     }
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let file = openat(dir, tally::FILE, flags, Mode::from_raw_mode(0o666))?;
+    let flags = OFlags::CREATE | OFlags::APPEND;
+    let file = servicedir::open_own(dir, tally::FILE, flags, Mode::from_raw_mode(0o666))?;
     let size = rustix::fs::fstat(&file)?.st_size as usize;
     if size.is_multiple_of(tally::RECORD) && size / tally::RECORD < max.min(tally::MOST) {
         return match rustix::io::write(&file, &death)? {
