@@ -88,7 +88,7 @@ pub fn svc(mut parser: lexopt::Parser) -> Result<u8> {
     match &mut watch {
         Some(watch) if verdict == code::OK => {
             if asks_for_a_stop(&letters) && goal.is_some_and(|goal| !goal.up) {
-                watch.settle(&clients, deadline)?;
+                watch.settle(deadline)?;
             }
             let verdict = watch.wait(deadline)?;
             let refused = clients.iter().filter(|client| watch.refused().any(|path| path == client.path));

@@ -12,7 +12,8 @@ use super::control::Command;
 use super::event::{self, Listener};
 use super::status::Status;
 use crate::diag::{Error, Result, Unable, code};
-use crate::sys::clock;
+use crate::process::Pid;
+use crate::sys::{Errno, clock};
 use crate::time::Mono;
 use std::time::Duration;
 
@@ -147,22 +148,35 @@ pub enum Verdict {
 }
 
 /// Services that are being listened to.
-pub struct Watch {
+pub struct Watch<'a> {
     any: bool,
+    /// Which down a restart must go through.
+    finished: bool,
     listeners: Vec<Listener>,
     /// In the order of the listeners.
-    services: Vec<Watched>,
+    services: Vec<Watched<'a>>,
 }
 
-struct Watched {
-    path: String,
+struct Watched<'a> {
+    client: &'a Client,
     goal: Goal,
     view: View,
+    /// The process when listening began.
+    pid: Option<Pid>,
     /// It is down, but only until its supervisor starts it again.
     restarting: bool,
 }
 
-impl Watched {
+impl Watched<'_> {
+    /// What was taken for a restart was one before our time: an event that came late.
+    fn is_deceived(&self) -> bool {
+        let is_same = |status: Status| status.is_up() && status.pid == self.pid;
+        self.goal.restart
+            && self.pid.is_some()
+            && !self.view.failed
+            && self.client.status().is_ok_and(is_same)
+    }
+
     fn is_reached(&self) -> bool {
         !self.restarting && self.view.is_reached(self.goal)
     }
@@ -187,37 +201,42 @@ const FIRST_LOOK: Duration = Duration::from_millis(1);
 /// up to this long.
 const LAST_LOOK: Duration = Duration::from_millis(100);
 
-impl Watch {
+impl<'a> Watch<'a> {
     /// Begins to listen to `clients`, each with its goal. With `any`, one of them is enough. `finished` says
     /// which down a restart must go through: svwait takes the plain one, svc and svlisten the finished one.
-    pub fn new<'a>(
+    pub fn new(
         clients: impl IntoIterator<Item = (&'a Client, Goal)>,
         any: bool,
         finished: bool,
-    ) -> Result<Watch> {
-        let mut watch = Watch { any, listeners: Vec::new(), services: Vec::new() };
+    ) -> Result<Watch<'a>> {
+        let mut watch = Watch { any, finished, listeners: Vec::new(), services: Vec::new() };
         for (client, goal) in clients {
             watch.listeners.push(client.listen()?);
-            let status = client.status()?;
-            let path = client.path.clone();
+            let status = match client.status() {
+                // Supervision begins just now, and what it begins with is told.
+                Err(e) if e.errno() == Some(Errno::NOENT) && client.is_supervised()? => {
+                    Status { want_up: true, ..Status::default() }
+                }
+                status => status?,
+            };
             let view = View::new(&status, goal, finished);
-            watch.services.push(Watched { path, goal, view, restarting: false });
+            let pid = status.pid.filter(|_| status.is_up());
+            watch.services.push(Watched { client, goal, view, pid, restarting: false });
         }
         Ok(watch)
     }
 
-    /// A stop was asked for. Waits until the supervisor of each of `clients` (those of [`Watch::new`], in the same
-    /// order) that is down has taken that in: until its status says that it is not wanted up any more, or until
-    /// it tells of something. The status is read again for that, which it must be at most a few times: to obey
-    /// takes a supervisor no time.
-    pub fn settle(&mut self, clients: &[Client], deadline: Option<Mono>) -> Result<()> {
+    /// A stop was asked for. Waits until the supervisor of each service that is down has taken that in: until its
+    /// status says that it is not wanted up any more, or until it tells of something. The status is read again
+    /// for that, which it must be at most a few times: to obey takes a supervisor no time.
+    pub fn settle(&mut self, deadline: Option<Mono>) -> Result<()> {
         for service in self.services.iter_mut() {
             service.restarting = service.view.is_reached(service.goal);
         }
         let mut pause = FIRST_LOOK;
         loop {
-            for (service, client) in self.services.iter_mut().zip(clients).filter(|(s, _)| s.restarting) {
-                let status = client.status()?;
+            for service in self.services.iter_mut().filter(|s| s.restarting) {
+                let status = service.client.status()?;
                 service.restarting = status.want_up;
                 if !status.want_up {
                     // It may have been started just before.
@@ -241,32 +260,39 @@ impl Watch {
 
     /// Waits until it is as wanted, or until `deadline`.
     pub fn wait(&mut self, deadline: Option<Mono>) -> Result<Verdict> {
-        let Watch { any, listeners, services } = self;
-        // Every byte counts: a service that was up for a moment has been up.
-        let reached = is_reached(services, *any)
-            || event::listen(listeners, deadline, |n, byte| {
-                services[n].hear(byte);
-                is_reached(services, *any)
-            })
-            .unable("wait for events")?;
+        let Watch { any, finished, listeners, services } = self;
+        let reached = loop {
+            // Every byte counts: a service that was up for a moment has been up.
+            let reached = is_reached(services, *any)
+                || event::listen(listeners, deadline, |n, byte| {
+                    services[n].hear(byte);
+                    is_reached(services, *any)
+                })
+                .unable("wait for events")?;
+            let deceived =
+                services.iter_mut().filter(|s| reached && s.view.is_reached(s.goal) && s.is_deceived());
+            if deceived.map(|s| s.view.down_first = Some(*finished)).count() == 0 {
+                break reached;
+            }
+        };
         let failures = services.iter().filter(|s| s.view.failed).count();
         if reached {
             return Ok(Verdict::Reached { failures });
         }
         let waiting = services.iter().filter(|s| !s.is_reached());
-        let waiting = waiting.map(|s| format!("{} is {}", s.path, s.shortfall())).collect();
+        let waiting = waiting.map(|s| format!("{} is {}", s.client.path, s.shortfall())).collect();
         Ok(Verdict::TimedOut { waiting })
     }
 }
 
-impl Watch {
+impl Watch<'_> {
     /// The paths of those that were not restarted because `validate` said no.
     pub fn refused(&self) -> impl Iterator<Item = &str> {
-        self.services.iter().filter(|s| s.view.refused).map(|s| &*s.path)
+        self.services.iter().filter(|s| s.view.refused).map(|s| &*s.client.path)
     }
 }
 
-fn is_reached(services: &[Watched], any: bool) -> bool {
+fn is_reached(services: &[Watched<'_>], any: bool) -> bool {
     let mut reached = services.iter().map(Watched::is_reached);
     if any { services.is_empty() || reached.any(|r| r) } else { reached.all(|r| r) }
 }

@@ -1,7 +1,8 @@
 //! What a service directory says, and what its supervisor tells of it.
 
 use crate::support::interop::{Kit, World};
-use crate::support::{SLEEP, chmod, is_alive, is_locked, mkfifo, stat, until, until_eq};
+use crate::support::{SLEEP, chmod, is_alive, is_locked, kill, mkfifo, stat, until, until_eq};
+use rustix::process::Signal;
 use std::fs;
 use std::time::{Duration, Instant};
 
@@ -598,21 +599,34 @@ pub fn merged_events(w: &World) {
     }
 }
 
-/// Several bytes in one read are so many events, in order, and none hides another. (s6's svwait does not see that it
-/// was down meanwhile.)
+/// Several bytes in one read are so many events, in order, and none hides another.
 pub fn events_in_one_read(w: &World) {
     let a = w.service("a", SLEEP);
     let _svscan = w.svscan(&[]);
     a.pid();
     // What a supervisor says, from another mouth: nothing has happened.
-    let told = [("-D", "dD", 0), ("-d", "sdDu", 0), ("-U", "OD", 1), ("-r", "dDu", 0), ("-R", "dDuU", 0)];
-    let all = if w.clients == Kit::S6 { 3 } else { told.len() };
-    for (goal, events, code) in told[..all].iter().copied() {
+    for (goal, events, code) in [("-D", "dD", 0), ("-d", "sdDu", 0), ("-U", "OD", 1)] {
         let waiting = w.start("svwait", &[goal, "-t", "10000", &a.path]);
         until_eq(1, || a.listeners());
         w.ok("ftrig-notify", &[&format!("{}/event", a.path), events]);
         assert_eq!(waiting.end().code, code, "{goal} {events}");
         until_eq(0, || a.listeners());
+    }
+    // What is told of a restart before ours comes late: ours do not take it for the one that they wait for. s6's
+    // svwait never sees one that is told of in one write.
+    if w.clients == Kit::Ours {
+        let pid = a.pid();
+        for goal in ["-r", "-R"] {
+            let mut waiting = w.start("svwait", &[goal, "-t", "120000", &a.path]);
+            until_eq(1, || a.listeners());
+            w.ok("ftrig-notify", &[&format!("{}/event", a.path), "dDuU"]);
+            w.ok("ftrig-notify", &[&format!("{}/event", a.path), "dDuU"]);
+            assert_eq!(w.code("svwait", &[goal, "-t", "300", &a.path]), 99);
+            assert!(waiting.is_running() && a.pid() == pid);
+            kill(waiting.pid(), Signal::TERM);
+            waiting.end();
+            w.ok("cleanfifodir", &[&format!("{}/event", a.path)]);
+        }
     }
 }
 
@@ -753,11 +767,11 @@ pub fn read_only(w: &World) {
         let ran = crate::support::Running::new(command, program.into()).end();
         (ran.code, ran.out)
     };
-    until("it is supervised", || ask("svok", &["a"]).0 == 0);
-    assert_eq!(ask("svwait", &["-U", "-t", "10000", "a"]).0, 0);
-    assert_eq!(ask("svc", &["-wR", "-T", "10000", "-k", "a"]).0, 0);
+    until("it is supervised, and that is told", || ask("svstat", &["a"]).0 == 0);
+    assert_eq!(ask("svwait", &["-U", "-t", "60000", "a"]).0, 0);
+    assert_eq!(ask("svc", &["-wR", "-T", "60000", "-k", "a"]).0, 0);
     assert_eq!(ask("svdt", &["a"]).1.lines().count(), 1);
-    assert_eq!(ask("svc", &["-wD", "-T", "10000", "-D", "a"]).0, 0, "it counts for now");
+    assert_eq!(ask("svc", &["-wD", "-T", "60000", "-D", "a"]).0, 0, "it counts for now");
     assert!(!a.has("down") && !a.has("state"));
     assert_eq!(ask("svstat", &["-o", "up,wantedup,normallyup", "a"]).1, "false false true\n");
     assert_eq!(ask("svc", &["-x", "a"]).0, 0);
