@@ -471,3 +471,25 @@ fn every_page_that_another_refers_to_is_there() {
         }
     }
 }
+
+/// Each line of the list of defects names tests that are there, or says why there are none; no number is missing.
+#[test]
+fn every_known_defect_has_a_test_or_a_reason() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let list = std::fs::read_to_string(root.join("tests/DEFECTS")).unwrap();
+    let mut numbers = Vec::new();
+    for line in list.lines().filter(|line| line.contains(" | ")) {
+        let [number, _, tests] = line.split(" | ").collect::<Vec<_>>()[..] else { panic!("{line}") };
+        numbers.push(number);
+        for test in tests.split("; ") {
+            let (file, name) = test.split_once(": ").unwrap_or_else(|| panic!("{line}"));
+            if file == "none" || file.starts_with("untried") {
+                continue;
+            }
+            let text = std::fs::read_to_string(root.join(file)).unwrap_or_else(|e| panic!("{file}: {e}"));
+            assert!(text.contains(name), "{number}: there is no {name} in {file}");
+        }
+    }
+    let known = (1..=12).map(|n| format!("S{n:02}")).chain((1..=118).map(|n| format!("A{n:03}")));
+    assert_eq!(numbers, known.collect::<Vec<_>>());
+}

@@ -60,6 +60,9 @@ const SCENARIOS: &[Entry] = &[
     ("no_descriptors_to_tell", no_descriptors_to_tell),
     ("no_room_for_what_svscan_hands_over", no_room_for_what_svscan_hands_over),
     ("many_services_with_few_descriptors", many_services_with_few_descriptors),
+    ("read_only_while_it_runs", read_only_while_it_runs),
+    ("no_memory", no_memory),
+    ("no_descriptors_to_scan", no_descriptors_to_scan),
     ("directory_deleted_under_a_stubborn_service", directory_deleted_under_a_stubborn_service),
 ];
 
@@ -256,6 +259,116 @@ fn many_services_with_few_descriptors(w: &World) {
     assert_eq!(svscan.end().code, 0);
     assert!(pids.iter().all(|pid| !is_alive(*pid)));
     assert!(services[..COUNT - 1].iter().all(|service| !service.is_supervised()));
+}
+
+/// What supervisors write to becomes read-only while services run: they go on and are restarted, they can be told to
+/// stop and to start, and when it can be written again, what is told is true again. (A file system on which somebody
+/// has files open for writing cannot be made read-only; a mount upon a directory can.)
+fn read_only_while_it_runs(w: &World) {
+    if std::env::var_os(MAY_MOUNT).is_none() {
+        return println!("not tried: nothing can be mounted here");
+    }
+    let services = many(w, 10);
+    let svscan = w.svscan(&[]);
+    let old: Vec<i32> = services.iter().map(Service::pid).collect();
+    let supervisor = parent(old[0]);
+    let mount =
+        |args: &[&str]| assert!(Command::new("mount").args(args).status().unwrap().success(), "{args:?}");
+    for service in &services {
+        let dir = format!("{}/supervise", service.path);
+        mount(&["--bind", &dir, &dir]);
+        mount(&["-o", "remount,ro,bind", &dir]);
+    }
+    const READ_ONLY: &str = "Read-only file system";
+    old.iter().for_each(|pid| kill(*pid, Signal::KILL));
+    until("the fault is said", || times_said(&svscan, READ_ONLY) > 0);
+    let running = || {
+        let all = support::read(&format!("/proc/{supervisor}/task/{supervisor}/children"));
+        all.split_whitespace().filter(|pid| support::read(&format!("/proc/{pid}/comm")) == "sleep\n").count()
+    };
+    until("all run again", || running() == services.len());
+    // Who is told by the way that is left.
+    fs::write("scan/s0/supervise/control", "d").unwrap();
+    until("one was stopped", || running() == services.len() - 1);
+    fs::write("scan/s0/supervise/control", "u").unwrap();
+    until("and started", || running() == services.len());
+    assert_eq!(times_said(&svscan, READ_ONLY), 1, "{}", svscan.said());
+    for service in &services {
+        assert!(
+            Command::new("umount").arg(format!("{}/supervise", service.path)).status().unwrap().success()
+        );
+    }
+    for (service, old) in services.iter().zip(&old) {
+        until(&format!("{} is told to run again", service.path), || {
+            let status = service.status();
+            status.is_up() && status.pid != *old && is_alive(status.pid)
+        });
+    }
+    until("it is over", || svscan.said().contains(&format!("over: {READ_ONLY}")));
+}
+
+/// No more memory for a supervisor: it answers, starts what it can, and all of it when there is memory again.
+fn no_memory(w: &World) {
+    let services = many(w, 20);
+    let svscan = w.svscan(&[]);
+    let old: Vec<i32> = services.iter().map(Service::pid).collect();
+    let supervisor = parent(old[0]);
+    let pages: u64 = support::stat(supervisor, 23).unwrap().parse().unwrap();
+    let limit = |to: Option<u64>| {
+        let pid = rustix::process::Pid::from_raw(supervisor);
+        let new = Rlimit { current: to, maximum: None };
+        rustix::process::prlimit(pid, Resource::As, new).unwrap();
+    };
+    limit(Some(pages));
+    old.iter().for_each(|pid| kill(*pid, Signal::KILL));
+    until("all have died", || !old.iter().any(|pid| is_alive(*pid)));
+    // What comes now needs memory, and so do those who talk to it.
+    for n in 0..50 {
+        w.service_at(&format!("scan/new{n}"), SLEEP)
+            .file("notification-fd", "3\n")
+            .file("down-signal", "INT\n");
+    }
+    w.ok("svscanctl", &["-a", "scan"]);
+    w.ok("svc", &["-x1y", &services[0].path]);
+    limit(None);
+    for service in &services {
+        until("it runs", || service.status().is_up() && is_alive(service.status().pid));
+    }
+    for n in 0..50 {
+        w.at(&format!("scan/new{n}")).pid();
+    }
+    w.ok("svc", &["-wr", "-T", "30000", "-r", &services[1].path]);
+    w.ok("svscanctl", &["-t", "scan"]);
+    assert_eq!(svscan.end().code, 0);
+}
+
+/// A scanner with no descriptor to spare: what appears meanwhile is seen when it has some, and nobody is dropped.
+fn no_descriptors_to_scan(w: &World) {
+    let a = &many(w, 1)[0];
+    let mut svscan = w.svscan(&[]);
+    let pid = a.pid();
+    let open = fs::read_dir(format!("/proc/{}/fd", svscan.pid())).unwrap().count() as u64;
+    let limit = |to: u64| {
+        let maximum = rustix::process::getrlimit(Resource::Nofile).maximum;
+        let new = Rlimit { current: Some(to), maximum };
+        let scanner = rustix::process::Pid::from_raw(svscan.pid());
+        rustix::process::prlimit(scanner, Resource::Nofile, new).unwrap().current.unwrap()
+    };
+    let before = limit(open);
+    let new: Vec<Service> = (0..3).map(|n| w.service_at(&format!("scan/new{n}"), SLEEP)).collect();
+    for service in &new {
+        service.script("log/run", "exec cat >/dev/null");
+    }
+    w.ok("svscanctl", &["-a", "scan"]);
+    until("the fault is said", || times_said(&svscan, "Too many open files") > 0);
+    assert!(is_alive(pid));
+    limit(before);
+    new.iter().for_each(|service| {
+        service.pid();
+        w.at(&format!("{}/log", service.path)).pid();
+    });
+    assert_eq!(a.status().pid, pid);
+    assert!(svscan.is_running());
 }
 
 /// A service whose directory is deleted keeps its `timeout-kill`, of which nobody can read any more.

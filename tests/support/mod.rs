@@ -211,6 +211,11 @@ impl World {
         running
     }
 
+    /// What was made until now is not waited for any more.
+    pub fn forget_services(&self) {
+        self.services.borrow_mut().clear();
+    }
+
     /// Waits until all services that were made are supervised.
     pub fn wait_supervised(&self) {
         for path in self.services.borrow().iter() {
