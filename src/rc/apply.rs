@@ -443,7 +443,9 @@ fn install(live: &Live) -> Result<()> {
     };
     let mut engine = Engine::new(live)?;
     let names = live.graph.shown().map(|i| live.graph.name(i)).chain(new.shown().map(|i| new.name(i)));
-    for name in set(names).into_iter().filter(|name| differs(&new, name)) {
+    // The digests go first of what says what is there: where they are gone, all else is in its place.
+    let placed = fs::symlink_metadata(format!("{commit}/digests")).is_err();
+    for name in set(names).into_iter().filter(|name| !placed && differs(&new, name)) {
         let files = digests.get(name).cloned().unwrap_or_default();
         let is_other = |file| files.contains_key(file) != old.get(name).is_some_and(|o| o.contains_key(file));
         for kind in stage::DIRS {
