@@ -240,7 +240,7 @@ pub type Definitions = BTreeMap<String, Definition>;
 const RESERVED: [&str; 2] = ["s6rc-", "s6-rc-"];
 
 /// Files that go into the live directory as they are: of a longrun into its service directory.
-const SERVICE_FILES: [&str; 38] = [
+const SERVICE_FILES: [&str; 39] = [
     "run",
     "finish",
     "notification-fd",
@@ -279,6 +279,7 @@ const SERVICE_FILES: [&str; 38] = [
     "limits",
     "nice",
     "oom-score",
+    "control-group",
 ];
 
 /// Those of them that are executed, so they are executable when they are copied, whatever they were.
@@ -760,5 +761,166 @@ fn complete_longrun(definition: &Definition, path: &str, findings: &mut Findings
         && a == b
     {
         findings.error(path, Some(1), format!("lock-fd says {b} too: choose different numbers"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::graph::Graph;
+    use super::*;
+    use std::fs;
+    use std::path::PathBuf;
+
+    /// Sources in a directory of their own: files by path, which is the source's name and what is in it.
+    struct Tree(PathBuf);
+
+    impl Tree {
+        fn new(name: &str, files: &[(&str, &str)]) -> Tree {
+            let base = std::env::temp_dir().join(format!("perennial-source-{name}-{}", std::process::id()));
+            let _ = fs::remove_dir_all(&base);
+            for (path, text) in files {
+                let path = base.join(path);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, text).unwrap();
+            }
+            Tree(base)
+        }
+
+        /// What is wrong, without the way to it, and the graph.
+        fn read(&self, sources: &[&str]) -> (Vec<String>, Vec<String>, Definitions, Graph) {
+            let path = |name: &&str| self.0.join(name).to_str().unwrap().to_owned();
+            let sources: Vec<String> = sources.iter().map(path).collect();
+            let mut findings = Findings::default();
+            let definitions = read(&sources, Definitions::new(), &[], &mut findings);
+            let graph = Graph::build(&definitions, &mut findings);
+            let base = format!("{}/", self.0.display());
+            let list = |list: Vec<Problem>| list.iter().map(|p| p.to_string().replace(&base, "")).collect();
+            (list(findings.errors), list(findings.warnings), definitions, graph)
+        }
+    }
+
+    impl Drop for Tree {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    const RUN: &str = "#!/bin/sh\nexec sleep 1\n";
+
+    #[test]
+    fn all_that_is_wrong_is_said_at_once_with_file_and_line() {
+        let tree = Tree::new(
+            "wrong",
+            &[
+                ("s/a/type", "longrum\n"),
+                ("s/b/type", "oneshot\n"),
+                ("s/c/type", "bundle\n"),
+                ("s/d/type", "longrun"),
+                ("s/d/run", RUN),
+                ("s/d/timeout-up", "1s\n"),
+                ("s/d/notification-fd", "three"),
+                ("s/d/dependencies", "# who\n  b\nb \nnobody\n"),
+                ("s/d/producer-for", "b\nc\n"),
+                ("s/e/type", "longrun"),
+                ("s/e/run", RUN),
+                ("s/e/consumer-for", "\n"),
+                ("s/f/type", "oneshot"),
+                ("s/f/up", "echo {\n"),
+                ("s/s6rc-x/type", "oneshot"),
+            ],
+        );
+        let (errors, warnings, ..) = tree.read(&["s"]);
+        let starts = [
+            "s/a/type:1: invalid type \"longrum\"",
+            "s/b: a oneshot needs up",
+            "s/c: a bundle needs contents.d",
+            "s/d/dependencies:3: \"b \": blanks",
+            "s/d/dependencies:4: there is no service named nobody",
+            "s/d/notification-fd:1: \"three\" is no number",
+            "s/d/producer-for: one name is to be in it",
+            "s/d/producer-for:1: producers and consumers must be longruns",
+            "s/d/timeout-up:1: \"1s\" is no number of milliseconds",
+            "s/e/consumer-for: write the names",
+            "s/f/up:1: column 6: this { has no }",
+            "s/s6rc-x: names that begin with s6rc-",
+        ];
+        assert_eq!(errors.len(), starts.len(), "{errors:#?}");
+        for (error, start) in errors.iter().zip(starts) {
+            assert!(error.starts_with(start), "{error} is not {start}");
+        }
+        assert_eq!(warnings, Vec::<String>::new());
+    }
+
+    #[test]
+    fn layers_add_files_to_each_others_definitions() {
+        let tree = Tree::new(
+            "layers",
+            &[
+                ("one/web/type", "longrun\n"),
+                ("one/web/run", RUN),
+                ("two/web/dependencies.d/db", ""),
+                ("two/web/timeout-kill", "100"),
+                ("two/db/type", "oneshot"),
+                ("two/db/run", RUN),
+                ("two/db/reload", "echo again\n"),
+                ("two/db/dta/x", ""),
+                ("three/web/condition", RUN),
+                ("three/.hidden/type", "nonsense"),
+                ("three/README", "no service"),
+            ],
+        );
+        let (errors, warnings, definitions, graph) = tree.read(&["one", "two", "three"]);
+        assert_eq!(errors, Vec::<String>::new());
+        assert_eq!(warnings, ["two/db/dta: nobody reads this file: did you mean data?"]);
+        assert!(definitions["db"].runs_script() && !definitions["web"].runs_script());
+        let (db, web) = (graph.index("db").unwrap(), graph.index("web").unwrap());
+        assert_eq!(graph.services[web].needs, [db]);
+        assert!(graph.services[web].condition && graph.services[db].reload);
+        assert_eq!(definitions["web"].files.len(), 3);
+    }
+
+    #[test]
+    fn two_layers_that_say_the_same_thing_are_told() {
+        let tree = Tree::new(
+            "double",
+            &[
+                ("one/web/type", "longrun"),
+                ("one/web/run", RUN),
+                ("two/web/type", "oneshot"),
+                ("two/web/run", RUN),
+            ],
+        );
+        let (errors, ..) = tree.read(&["one", "two"]);
+        assert!(errors[0].starts_with("two/web/run: ") && errors[0].contains("two sources define run"));
+        assert!(errors[1].starts_with("two/web/type:1: another source says that web is a longrun"));
+    }
+
+    #[test]
+    fn funnels_and_chains_have_one_name() {
+        let tree = Tree::new(
+            "pipes",
+            &[
+                ("s/p1/type", "longrun"),
+                ("s/p1/run", RUN),
+                ("s/p1/producer-for", "m\n"),
+                ("s/p2/type", "longrun"),
+                ("s/p2/run", RUN),
+                ("s/p2/producer-for", "m\n"),
+                ("s/m/type", "longrun"),
+                ("s/m/run", RUN),
+                ("s/m/consumer-for", "p1\np2\n"),
+                ("s/m/producer-for", "l"),
+                ("s/l/type", "longrun"),
+                ("s/l/run", RUN),
+                ("s/l/consumer-for", "m\n"),
+                ("s/l/pipeline-name", "all\n"),
+            ],
+        );
+        let (errors, _, _, graph) = tree.read(&["s"]);
+        assert_eq!(errors, Vec::<String>::new());
+        assert_eq!(graph.bundles["all"], [0, 1, 2, 3]);
+        let index = |name: &str| graph.index(name).unwrap();
+        assert_eq!(graph.services[index("p1")].needs, [index("m")]);
+        assert_eq!(graph.services[index("m")].needs, [index("l")]);
     }
 }
