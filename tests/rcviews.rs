@@ -99,7 +99,8 @@ fn what_a_boot_took_is_shown() {
     container.wait_for("4 services up in ");
     let blame = container.shows("rc blame");
     let services: Vec<&str> = blame.lines().skip(1).filter_map(|l| l.split_whitespace().last()).collect();
-    assert_eq!(services[..2], ["db", "mount"], "{blame}");
+    assert_eq!(services.len(), 4, "{blame}");
+    assert!(["db", "mount"].iter().all(|name| services[..2].contains(name)), "{blame}");
     let critical = container.shows("rc critical");
     let chain: Vec<&str> = critical.lines().skip(2).filter_map(|l| l.split_whitespace().last()).collect();
     assert_eq!(chain, ["mount", "db", "web"], "{critical}");
@@ -140,7 +141,7 @@ fn why_has_the_last_lines_of_the_log() {
     let image = image.oneshot("dir", "mkdir -p /run/log", &[]);
     let image = image.longrun(
         "web-log",
-        "exec >/run/log/current; while read -r line; do echo \"$line\"; done",
+        "exec 9>/run/log/lock >/run/log/current; while read -r line; do echo \"$line\"; done",
         &["dir"],
     );
     let image = image.file("web/producer-for", "web-log").file("web-log/consumer-for", "web");

@@ -107,7 +107,7 @@ impl Chart<'_> {
             ("ready", BAR, "up (ready, if it can tell)"),
             ("fail", BAR, "failed"),
         ] {
-            if class == "fail" && !self.change.bars.iter().any(|bar| !bar.is_up && bar.started.is_some()) {
+            if class == "fail" && !self.change.bars.iter().any(Bar::is_failed) {
                 continue;
             }
             self.svg.rect(class, [x, 80 - height / 2, 26, height], 2, "");
@@ -166,7 +166,7 @@ impl Chart<'_> {
         let time = took(ended.saturating_sub(started));
         let about = format!("{name}: waited {}, took {time}", took(started));
         let class = match () {
-            () if !bar.is_up => "fail",
+            () if bar.is_failed() => "fail",
             () if self.is_critical(bar.index) => "crit",
             () => "start",
         };
@@ -176,6 +176,7 @@ impl Chart<'_> {
             // On the bar of what is up, over any line that passes.
             true if at + text_width(&time) < self.right => ("small time", time),
             true => ("small", time),
+            false if bar.is_skipped => ("small faint", format!("skipped, {time}")),
             false => ("small wrong", format!("failed, {time}")),
         };
         self.svg.text(class, at, middle + 4, Anchor::Start, &text);

@@ -138,7 +138,13 @@ impl<'a> Look<'a> {
                     down_file: there("down"),
                     notifies: service.notifies,
                 };
-                let (word, tone) = longrun.word();
+                let (word, tone) = match (longrun.word(), state.mode.as_deref()) {
+                    (("unsupervised", tone), _) => ("unsupervised", tone),
+                    (_, Some("skipped")) => ("skipped", Tone::Faint),
+                    (_, Some("gave-up")) => ("failed", Tone::Bad),
+                    (_, Some("asking")) => ("starting", Tone::Fair),
+                    (word, _) => word,
+                };
                 (word.to_owned(), tone)
             }
             false => oneshot_word(state.oneshot.as_deref()),
@@ -223,6 +229,14 @@ impl Row {
             (_, Some(wait)) if !self.is_up() && self.word.0 != "down" => parts.push(wait.to_string()),
             _ => {}
         }
+        match self.state.mode.as_deref() {
+            Some("fallback") => parts.push("its fallback runs".to_owned()),
+            Some("gave-up") => parts.push("given up after many deaths".to_owned()),
+            _ => {}
+        }
+        if let Some((_, why)) = &self.state.refused {
+            parts.push(format!("validate failed: {why}"));
+        }
         if let Some(wait) = self.retry(now) {
             parts.push(format!("again in {}", took(wait)));
         }
@@ -269,7 +283,10 @@ impl Row {
             ("restarts", i64::from(self.restarts()).into()),
             ("exit_code", code.into()),
             ("signal", signal.into()),
+            ("cause", self.state.cause.clone().into()),
+            ("mode", self.state.mode.clone().into()),
             ("failure", self.state.failure.clone().into()),
+            ("validate_failed", self.state.refused.as_ref().map(|(_, why)| why.clone()).into()),
             ("retry_seconds", seconds(self.retry(now))),
             ("waits_for", names(&self.waits_for)),
             ("essential", self.essential.into()),

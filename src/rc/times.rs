@@ -22,6 +22,15 @@ pub struct Bar {
     pub index: Index,
     /// It came up.
     pub is_up: bool,
+    /// Its condition was asked, and not met.
+    pub is_skipped: bool,
+}
+
+impl Bar {
+    /// It was started and did not come up.
+    pub fn is_failed(&self) -> bool {
+        !self.is_up && !self.is_skipped && self.started.is_some()
+    }
 }
 
 /// One change that brought services up.
@@ -53,7 +62,9 @@ impl Change {
         let bars = all.iter().filter(|(_, timing)| timing.asked == asked).map(|(index, timing)| {
             let since = |at: Option<Mono>| at.map(|at| at.since(asked));
             let is_up = timing.outcome == Outcome::Done;
-            Bar { started: since(timing.started), ended: since(timing.ended), index: *index, is_up }
+            let (started, ended) = (since(timing.started), since(timing.ended));
+            let is_skipped = timing.outcome == Outcome::Skipped && started.is_some();
+            Bar { started, ended, index: *index, is_up, is_skipped }
         });
         let bars: Vec<Bar> = bars.collect();
         // What never was comes last.
@@ -74,12 +85,14 @@ impl Change {
     /// In one line: how many services were up when, and how many were not.
     pub fn summary(&self) -> String {
         let mut text = format!("{} up in {}", count(self.up(), "service"), took(self.total));
-        let others = [("failed", true), ("not started", false)];
-        for (what, was_started) in others {
-            let is_so = |bar: &&Bar| !bar.is_up && bar.started.is_some() == was_started;
-            match self.bars.iter().filter(is_so).count() {
-                0 => {}
-                n => text.push_str(&format!(", {n} {what}")),
+        let count = |is_so: fn(&Bar) -> bool| self.bars.iter().filter(|bar| is_so(bar)).count();
+        for (what, n) in [
+            ("failed", count(Bar::is_failed)),
+            ("skipped", count(|bar| bar.is_skipped)),
+            ("not started", count(|bar| bar.started.is_none())),
+        ] {
+            if n > 0 {
+                text.push_str(&format!(", {n} {what}"));
             }
         }
         text
@@ -139,6 +152,7 @@ pub fn blame(graph: &Graph, timings: &Timings, chosen: &BTreeSet<Index>, colour:
         let (time, index, waited, outcome) = rows[place];
         let result = match outcome {
             Outcome::Done => ("up", Tone::Good),
+            Outcome::Skipped => ("skipped", Tone::Faint),
             other => (other.word(), Tone::Bad),
         };
         table.row(vec![
@@ -157,8 +171,11 @@ pub fn critical(graph: &Graph, change: &Change, colour: bool) -> String {
     for index in &change.chain {
         let Some(bar) = change.bars.iter().find(|bar| bar.index == *index) else { continue };
         let (Some(started), Some(ended)) = (bar.started, bar.ended) else { continue };
-        let tone = if bar.is_up { Tone::Plain } else { Tone::Bad };
-        let note = if bar.is_up { "" } else { " (did not come up)" };
+        let (tone, note) = match () {
+            () if bar.is_failed() => (Tone::Bad, " (did not come up)"),
+            () if bar.is_skipped => (Tone::Plain, " (skipped)"),
+            () => (Tone::Plain, ""),
+        };
         table.row(vec![
             (took(ended), Tone::Plain),
             (took(ended.saturating_sub(started)), Tone::Plain),

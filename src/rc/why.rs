@@ -7,6 +7,7 @@ use super::show::{Look, Row};
 use super::times::before;
 use super::timing::{Outcome, Timing};
 use crate::init::overlay;
+use crate::log::place::log_dirs;
 use crate::ordered::unique;
 use crate::process::WaitStatus;
 use crate::report::{age, cause, took};
@@ -51,6 +52,14 @@ impl Answer<'_> {
         fact("wanted", self.wanted());
         fact("blocked", self.blocked());
         fact("last exit", self.last_exit().into_iter().collect());
+        let refused = self.row.state.refused.as_ref();
+        fact(
+            "validate",
+            refused
+                .map(|(at, why)| format!("failed {} ago: {why}", age(at.age(self.now))))
+                .into_iter()
+                .collect(),
+        );
         fact("next try", self.next_try().into_iter().collect());
         fact("log", self.log());
         text
@@ -92,6 +101,9 @@ impl Answer<'_> {
                 )
             }
             "blocked" => "was not started, because others are not up".to_owned(),
+            "failed" if self.row.state.mode.as_deref() == Some("gave-up") => {
+                "was given up: it died too often in a short time".to_owned()
+            }
             "skipped" => "is down: its condition was not met".to_owned(),
             "failed" => match self.row.not_in_time() {
                 Some(text) => format!("was given up: it was {text}"),
@@ -195,7 +207,7 @@ impl Answer<'_> {
 
     /// Each way to something that is not up though it should be: the edges that block.
     fn blocked(&self) -> Vec<String> {
-        if self.row.is_up() || matches!(self.row.word.0.as_str(), "starting" | "stopping" | "finishing") {
+        if self.row.waits_for.is_empty() {
             return Vec::new();
         }
         let count = self.graph.services.len();
@@ -252,7 +264,7 @@ impl Answer<'_> {
             let _ = write!(text, "{which}{edge} {}", self.graph.name(pair[1]));
         }
         let _ = write!(text, ": {}", end.word.0);
-        let exit = end.last_exit().filter(|_| end.word.0 != "down").map(with_cause);
+        let exit = end.last_exit().filter(|_| end.word.0 != "down").map(|wait| with_cause(wait, end));
         if let Some(why) = end.not_in_time().or(exit) {
             let _ = write!(text, ", {why}");
         }
@@ -269,7 +281,7 @@ impl Answer<'_> {
             0 | 1 => String::new(),
             n => format!("; it has died {n} times"),
         };
-        Some(format!("{}{times}", with_cause(wait)))
+        Some(format!("{}{times}", with_cause(wait, &self.row)))
     }
 
     fn next_try(&self) -> Option<String> {
@@ -283,30 +295,35 @@ impl Answer<'_> {
             return Vec::new();
         }
         let logger = logs::logger(self.live, self.row.index);
-        let own = logger.is_none().then(|| logs::directory(self.live, self.row.index)).flatten();
-        let (dir, by) = match (logger, own) {
-            (_, Some(dir)) => (Some(dir), String::new()),
-            (Some(logger), _) => {
-                (logs::directory(self.live, logger), format!(", by {}", self.graph.name(logger)))
-            }
-            (None, None) => {
-                return vec!["none of its own: its output goes where the supervisor's goes".to_owned()];
-            }
+        let by = logger.map_or(String::new(), |logger| format!(", by {}", self.graph.name(logger)));
+        let dirs = log_dirs(&self.look.directory(logger.unwrap_or(self.row.index)));
+        let Some(dir) = dirs.first() else {
+            let text = match logger {
+                Some(_) => format!("its directory is not known{by}"),
+                None => "none of its own: its output goes where the supervisor's goes".to_owned(),
+            };
+            return vec![text];
         };
-        let Some(dir) = dir else {
-            return vec![format!("by {}; its directory is not known", by.trim_start_matches(", by "))];
-        };
-        let lines = logs::last_lines(&dir, LINES, self.now);
+        let lines = logs::last_lines(dir, LINES, self.now);
         let mut all = vec![format!("{dir}{by}{}", if lines.is_empty() { ", empty" } else { "" })];
         all.extend(lines.into_iter().map(|line| format!("| {line}")));
         all
     }
 }
 
-fn with_cause(wait: WaitStatus) -> String {
-    match cause::of(wait) {
-        text if text.is_empty() => wait.to_string(),
-        text => format!("{wait} ({text})"),
+/// How a process of a service ended, and why: as its supervisor knows, or as its status tells.
+fn with_cause(wait: WaitStatus, row: &Row) -> String {
+    let text = match row.state.cause.as_deref() {
+        Some("stopped") => "it was told to stop".to_owned(),
+        Some("restarted") => "it was told to, to be started again".to_owned(),
+        Some("timeout") => "it was told to stop, did not in time, and was killed".to_owned(),
+        Some("not-ready") => "it was not ready in time".to_owned(),
+        Some("health") => "its health check said no too often".to_owned(),
+        _ => cause::of(wait),
+    };
+    match text.is_empty() {
+        true => wait.to_string(),
+        false => format!("{wait} ({text})"),
     }
 }
 
