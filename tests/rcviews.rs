@@ -53,6 +53,8 @@ fn gated() -> Option<Container> {
 fn while_a_boot_goes_on_it_is_told_who_waits_for_whom() {
     let Some(container) = gated() else { return };
     container.wait_for("unable to start service bad");
+    container
+        .wait_until("mount is seen to start", || container.shows("rc status mount").contains(" starting "));
     let status = container.shows("rc status");
     let line = |name: &str| status.lines().find(|l| l.starts_with(name)).unwrap_or_default().to_owned();
     assert!(line("mount").contains(" starting "), "{status}");
