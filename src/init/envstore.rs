@@ -18,7 +18,7 @@ use super::place;
 use crate::diag::reason;
 use crate::servicedir::replace_with_mode;
 use crate::sys::{Errno, env};
-use rustix::fs::{FileType, Mode, OFlags, RawDir, chmod, fstat, mkdir, openat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, chmod, fstat, mkdir, openat};
 use rustix::path::Arg;
 use std::ffi::{CStr, CString, OsStr};
 use std::fmt;
@@ -101,15 +101,20 @@ impl Store {
         variables: impl IntoIterator<Item = &'v CStr>,
         mut complain: impl FnMut(Skipped<'_>),
     ) -> Result<Store, Errno> {
-        match mkdir(path, DIR_MODE) {
-            Ok(()) => chmod(path, DIR_MODE)?,
-            Err(Errno::EXIST) => {}
+        let fresh = match mkdir(path, DIR_MODE) {
+            Ok(()) => chmod(path, DIR_MODE).map(|()| true)?,
+            Err(Errno::EXIST) => false,
             Err(e) => return Err(e),
-        }
+        };
         let store = Store::open(path)?;
+        let mut masked = None;
         for variable in variables {
             let (name, value) = split(variable.to_bytes());
-            if let Err(why) = store.write(name, value) {
+            let written = match fresh {
+                true => store.write_first(name, value, &mut masked),
+                false => store.write(name, value),
+            };
+            if let Err(why) = written {
                 complain(Skipped { name, why });
             }
         }
@@ -128,6 +133,37 @@ impl Store {
         }
         let (name, contents) = (OsStr::from_bytes(name), [value, b"\n"].concat());
         Ok(replace_with_mode(&self.dir, name, TEMPORARY, &contents, Some(FILE_MODE))?)
+    }
+
+    /// The same in a store that nobody knows yet: nobody sees a file that is not complete. `masked`: whether the
+    /// umask takes something from the mode that is asked for; the first file tells.
+    fn write_first(&self, name: &[u8], value: &[u8], masked: &mut Option<bool>) -> Result<(), Why> {
+        if !is_name(name) {
+            return Err(Why::Name);
+        }
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
+        let file = openat(&self.dir, OsStr::from_bytes(name), flags, FILE_MODE)?;
+        let is_masked = match *masked {
+            Some(known) => known,
+            None => *masked.insert(Mode::from_raw_mode(fstat(&file)?.st_mode) != FILE_MODE),
+        };
+        if is_masked {
+            rustix::fs::fchmod(&file, FILE_MODE)?;
+        }
+        let contents = [value, b"\n"].concat();
+        let mut left = &contents[..];
+        while !left.is_empty() {
+            match rustix::io::write(&file, left) {
+                Ok(n) => left = &left[n..],
+                Err(Errno::INTR) => {}
+                Err(e) => {
+                    // Part of a value is worse than none.
+                    let _ = rustix::fs::unlinkat(&self.dir, OsStr::from_bytes(name), AtFlags::empty());
+                    return Err(e.into());
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The value of one variable; `None` if it has no file. Of an empty file it is empty.
