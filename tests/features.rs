@@ -167,6 +167,7 @@ fn checked_by_rc(w: &World) {
     let web = w.service_at("source/web", SLEEP);
     web.file("type", "longrun\n").file("limits", "files 5\n").file("umask", "9").file("env-file", "A\n");
     web.file("user", "nobody-of-that-name").file("ulimits", "").file("limit", "");
+    web.file("isolate", "");
     let ran = w.run("rc", &["check", "source"]);
     assert_ne!(ran.code, 0, "{ran:?}");
     for text in [
@@ -176,6 +177,7 @@ fn checked_by_rc(w: &World) {
         "source/web/user: there is no account nobody-of-that-name in /etc/passwd: without it the service does not",
         "source/web/limit: nobody reads this file: did you mean limits?",
         "source/web/ulimits: nobody reads this file: did you mean limits?",
+        "source/web/isolate: nobody reads this file: services of rc have one supervisor, and cannot be isolated",
     ] {
         assert!(ran.out.contains(text), "{text:?} is not said:\n{}", ran.out);
     }

@@ -286,7 +286,7 @@ const SERVICE_FILES: [&str; 39] = [
 pub const EXECUTED: [&str; 7] = ["run", "finish", "condition", "validate", "fallback", "check", "health"];
 
 /// Files of a longrun that name something.
-const LABELS: [&str; 2] = ["log-label", "isolate"];
+const LABELS: [&str; 1] = ["log-label"];
 
 /// Directories of a longrun that go into its service directory with all that is in them.
 const SERVICE_DIRS: [&str; 3] = ["data", "env", "template"];
@@ -616,6 +616,11 @@ impl Reader<'_> {
 
     /// A file that nobody reads, with a name that is nearly one that is read.
     fn unknown_file(&mut self, name: &str) {
+        if name == "isolate" {
+            let path = self.file_path(name);
+            let text = "nobody reads this file: services of rc have one supervisor, and cannot be isolated";
+            return self.findings.warn(&path, None, text);
+        }
         let known = SERVICE_FILES.iter().chain(&LABELS).chain(&SERVICE_DIRS).chain(&OTHER_FILES).copied();
         if let Some(near) = nearest(name, 1, known) {
             let path = self.file_path(name);
