@@ -234,9 +234,9 @@ fn no_room_for_what_svscan_hands_over(w: &World) {
 /// More services than there would be descriptors for if each had three: all are supervised, told, taken over and
 /// ended.
 fn many_services_with_few_descriptors(w: &World) {
-    const COUNT: usize = 400;
+    const COUNT: usize = 260;
     let services = many(w, COUNT);
-    let svscan = w.svscan_after("ulimit -n 1100;", &[]);
+    let svscan = w.svscan_after("ulimit -n 700;", &[]);
     let pids: Vec<i32> = services.iter().map(Service::pid).collect();
     let supervise = parent(pids[0]);
     let last = services.last().unwrap();
@@ -249,12 +249,12 @@ fn many_services_with_few_descriptors(w: &World) {
     let same = |(service, pid): (&Service, &i32)| service.pid() == *pid;
     assert!(services.iter().zip(&pids).take(COUNT - 1).all(same));
     // One that is renamed is itself still, and one that leaves is not supervised any more.
-    fs::rename("scan/s399", "scan/renamed").unwrap();
+    fs::rename(&last.path, "scan/renamed").unwrap();
     w.ok("svc", &["-wD", "-T", "30000", "-d", "scan/renamed"]);
     w.ok("svc", &["-x", "scan/renamed"]);
     fs::rename("scan/renamed", "away").unwrap();
     until("it is not supervised any more", || !w.at("away").is_supervised());
-    w.ok("svc", &["-wD", "-T", "30000", "-d", "scan/s398", "scan/s0"]);
+    w.ok("svc", &["-wD", "-T", "30000", "-d", "scan/s1", "scan/s0"]);
     w.ok("svscanctl", &["-t", "scan"]);
     assert_eq!(svscan.end().code, 0);
     assert!(pids.iter().all(|pid| !is_alive(*pid)));
