@@ -143,12 +143,13 @@ fn why_has_the_last_lines_of_the_log() {
     let image = image.oneshot("dir", "mkdir -p /run/log", &[]);
     let image = image.longrun(
         "web-log",
-        "exec 9>/run/log/lock >/run/log/current; while read -r line; do echo \"$line\"; done",
+        "exec 9>/run/log/lock >>/run/log/current; while read -r line; do echo \"$line\"; done",
         &["dir"],
     );
     let image = image.file("web/producer-for", "web-log").file("web-log/consumer-for", "web");
     let container = image.boot(&[]);
     container.wait_for("3 services up in ");
+    container.inside("until grep -q ends /run/log/current; do sleep 0.01; done");
     container.inside("echo '@400000000000002500000000 earlier' >>/run/log/current");
     let why = container.shows("rc why web web-log");
     assert!(why.contains("\n  log        /run/log, by web-log\n             | "), "{why}");
