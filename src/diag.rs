@@ -5,9 +5,9 @@
 //! panic. Exit codes say who must act.
 #![forbid(unsafe_code)]
 
+use crate::ordered::Map;
 use rustix::io::Errno;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
 /// Exit codes that more than one program uses.
@@ -144,7 +144,7 @@ pub fn is_temporary(errno: Errno) -> bool {
 
 /// Says what cannot be done once while it lasts, and when it is over. For a loop that tries again and again.
 #[derive(Default)]
-pub struct Trouble(BTreeMap<&'static str, Error>);
+pub struct Trouble(Map<&'static str, Error>);
 
 impl Trouble {
     /// `what` could not be done, and is tried again as `again` says.

@@ -4,6 +4,7 @@ use super::phase::{IfBootFails, boot_code};
 use super::{legacy, overlay, place, settings};
 use crate::diag::{self, Error, Level, Result, Unable, code};
 use crate::glob;
+use crate::ordered::Set;
 use crate::ordered::{set, sorted};
 use crate::process::{End as How, Signal};
 use crate::rc::engine::{End, Engine, Options, Progress, Report};
@@ -18,7 +19,6 @@ use crate::sys::signal::{self, Blocked, SignalFd};
 use crate::sys::spawn::{CArray, Spawn, candidates};
 use crate::sys::{clock, env, process, wait};
 use crate::time::Mono;
-use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::time::Duration;
 
@@ -185,7 +185,7 @@ impl Boot {
         let mut engine = Engine::new(&live)?;
         engine.restart_nothing()?;
         let up = |i: &Index| engine.states()[*i] != Standing::Down;
-        let selection: BTreeSet<Index> = set((0..live.graph.services.len()).filter(up));
+        let selection: Set<Index> = set((0..live.graph.services.len()).filter(up));
         let options =
             Options { deadline: Some(deadline), even_essential: true, by_force: true, ..Options::default() };
         let signals = SignalFd::open(blocked).unable("create a signal descriptor")?;
@@ -197,7 +197,7 @@ impl Boot {
         &self,
         engine: &mut Engine<'_>,
         live: &Live,
-        selection: &BTreeSet<Index>,
+        selection: &Set<Index>,
         up: bool,
         options: Options,
         signals: &SignalFd,

@@ -286,8 +286,8 @@ fn variable(name: &[u8], value: &[u8]) -> CString {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ordered::Map;
     use proptest::prelude::*;
-    use std::collections::BTreeMap;
     use std::os::unix::fs::{MetadataExt, symlink};
     use std::path::PathBuf;
     use std::sync::atomic::{AtomicU32, Ordering};
@@ -484,8 +484,8 @@ mod tests {
         fn what_is_written_is_read(
             variables in prop::collection::btree_map(r"[^=\x00/.][^=\x00/]{0,8}", prop::collection::vec(1u8.., 0..20), 0..20),
         ) {
-            let dir = Dir::new();
-            let strings = |variables: &BTreeMap<String, Vec<u8>>| -> Vec<CString> {
+            let (dir, variables) = (Dir::new(), crate::ordered::map(variables));
+            let strings = |variables: &Map<String, Vec<u8>>| -> Vec<CString> {
                 let joined = variables.iter().map(|(name, value)| [name.as_bytes(), b"=", value].concat());
                 joined.map(|string| CString::new(string).unwrap()).collect()
             };

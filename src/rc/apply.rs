@@ -27,13 +27,13 @@ use super::timing;
 use crate::cli;
 use crate::diag::{self, Error, Result, Unable, code};
 use crate::init::overlay;
+use crate::ordered::{Map, Set};
 use crate::ordered::{map, set};
 use crate::servicedir::{self, client};
 use crate::supervise::wire::{Request, Standing};
 use crate::sys::Errno;
 use crate::sys::signal::SignalFd;
 use rustix::fs::CWD;
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 /// Files that count from the moment they change on.
@@ -58,20 +58,20 @@ pub enum Restart {
     /// What has changed.
     Changed,
     /// These, and what cannot stay as it is.
-    Named(BTreeSet<String>),
+    Named(Set<String>),
 }
 
 /// In what two sets of definitions differ, by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Difference {
     /// Not defined any more.
-    pub gone: BTreeSet<String>,
+    pub gone: Set<String>,
     /// Not defined before.
-    pub came: BTreeSet<String>,
+    pub came: Set<String>,
     /// To be restarted, and why.
-    pub changed: BTreeMap<String, Vec<String>>,
+    pub changed: Map<String, Vec<String>>,
     /// Changed in what counts without a restart.
-    pub adjusted: BTreeMap<String, Vec<String>>,
+    pub adjusted: Map<String, Vec<String>>,
 }
 
 impl Difference {
@@ -115,7 +115,7 @@ fn find(graph: &Graph, name: &str) -> Option<Index> {
     graph.index(name).filter(|index| !graph.services[*index].hidden)
 }
 
-type One<'a> = (&'a Graph, Index, Option<&'a BTreeMap<String, u64>>);
+type One<'a> = (&'a Graph, Index, Option<&'a Map<String, u64>>);
 
 /// In what one service differs: what calls for a restart, and what does not.
 fn compare(old: One<'_>, new: One<'_>) -> (Vec<String>, Vec<String>) {
@@ -125,7 +125,7 @@ fn compare(old: One<'_>, new: One<'_>) -> (Vec<String>, Vec<String>) {
         hard.push("type".to_owned());
         return (hard, soft);
     }
-    let none = BTreeMap::new();
+    let none = Map::new();
     let (before, after) = (old.2.unwrap_or(&none), new.2.unwrap_or(&none));
     for file in set(before.keys().chain(after.keys())) {
         if before.get(file) != after.get(file) {
@@ -133,7 +133,7 @@ fn compare(old: One<'_>, new: One<'_>) -> (Vec<String>, Vec<String>) {
             list.push(file.clone());
         }
     }
-    let names = |graph: &Graph, list: &[Index]| -> BTreeSet<String> {
+    let names = |graph: &Graph, list: &[Index]| -> Set<String> {
         set(list.iter().map(|index| graph.name(*index).to_owned()))
     };
     let needs = |one: One<'_>| names(one.0, &one.0.shown_needs(one.1));
@@ -178,7 +178,7 @@ pub fn command(args: &Args) -> Result<u8> {
     stage::write(&format!("{next}/origin"), origin.to_text())?;
     let wish = Wish {
         restart: Restart::Changed,
-        also: BTreeSet::new(),
+        also: Set::new(),
         dry_run: args.dry_run,
         options: Options {
             deadline: args.deadline(),
@@ -204,7 +204,7 @@ pub struct Wish {
     /// What is restarted.
     pub restart: Restart,
     /// What is to be up beside what was.
-    pub also: BTreeSet<String>,
+    pub also: Set<String>,
     /// Only say what would be done.
     pub dry_run: bool,
     /// How changes are made.
@@ -281,7 +281,7 @@ pub fn apply(live: &Live, wish: &Wish) -> Result<Applied> {
     Ok(result)
 }
 
-fn bring_up(live: &Live, start: &BTreeSet<Index>, options: Options, signals: &SignalFd) -> Result<Report> {
+fn bring_up(live: &Live, start: &Set<Index>, options: Options, signals: &SignalFd) -> Result<Report> {
     let names = live.link()?;
     let mut engine = Engine::new(live)?;
     engine.add(names)?;
@@ -292,7 +292,7 @@ fn bring_up(live: &Live, start: &BTreeSet<Index>, options: Options, signals: &Si
 }
 
 /// Takes down what was brought up, puts the definitions back, and brings up what was up.
-fn go_back(live: &Live, started: &BTreeSet<Index>, steps: &Steps, signals: &SignalFd) -> Result<()> {
+fn go_back(live: &Live, started: &Set<Index>, steps: &Steps, signals: &SignalFd) -> Result<()> {
     let options = Options { even_essential: true, ..Options::default() };
     let mut engine = Engine::new(live)?;
     engine.change(started, false, options, Some(signals), &mut Shown::new())?;
@@ -308,7 +308,7 @@ struct Part {
     graph: Graph,
     digests: Digests,
     /// What a boot brings up, by name.
-    wanted: BTreeSet<String>,
+    wanted: Set<String>,
 }
 
 impl Part {
@@ -324,13 +324,13 @@ impl Part {
 /// What is to be done.
 struct Steps {
     /// Taken down, of what is defined now.
-    stop: BTreeSet<Index>,
+    stop: Set<Index>,
     /// The same by name: what is up and will not stay so.
-    stopped: BTreeSet<String>,
+    stopped: Set<String>,
     /// Brought up, of what will be defined.
-    start: BTreeSet<String>,
+    start: Set<String>,
     /// Why it is restarted that has not changed: what it needs.
-    because: BTreeMap<String, String>,
+    because: Map<String, String>,
 }
 
 impl Steps {
@@ -338,8 +338,8 @@ impl Steps {
         let graph = &now.graph;
         let is_up = |index: &Index| states[*index] != Standing::Down && !graph.services[*index].hidden;
         let names = difference.gone.iter().chain(difference.changed.keys());
-        let first: BTreeSet<Index> = set(names.filter_map(|name| graph.index(name)).filter(is_up));
-        let mut because = BTreeMap::new();
+        let first: Set<Index> = set(names.filter_map(|name| graph.index(name)).filter(is_up));
+        let mut because = Map::new();
         let mut stop = first.clone();
         let mut queue: Vec<Index> = first.into_iter().collect();
         while let Some(index) = queue.pop() {
@@ -351,7 +351,7 @@ impl Steps {
             }
         }
         stop.retain(is_up);
-        let stopped: BTreeSet<String> = set(stop.iter().map(|index| graph.name(*index).to_owned()));
+        let stopped: Set<String> = set(stop.iter().map(|index| graph.name(*index).to_owned()));
         // Who names what is restarted does not mean what is new.
         let all = wish.restart == Restart::Changed;
         let wanted = next.wanted.iter().filter(|name| all && !now.wanted.contains(*name));
@@ -361,7 +361,7 @@ impl Steps {
         Steps { stop, stopped, start, because }
     }
 
-    fn names_in(&self, graph: &Graph) -> BTreeSet<Index> {
+    fn names_in(&self, graph: &Graph) -> Set<Index> {
         set(self.start.iter().filter_map(|name| graph.index(name)))
     }
 
@@ -383,7 +383,7 @@ impl Steps {
         for (name, reasons) in &difference.adjusted {
             line(&["adjust ", name, ": ", &reasons.join(", ")]);
         }
-        let by_name: BTreeMap<&String, &String> =
+        let by_name: Map<&String, &String> =
             map(self.because.iter().filter(|(name, _)| self.stopped.contains(*name)));
         for (name, need) in by_name {
             if !difference.changed.contains_key(name) && !difference.gone.contains(name) {
@@ -475,7 +475,7 @@ struct Swap<'a> {
     kind: &'static str,
     name: &'a str,
     /// What is to be there.
-    files: &'a BTreeMap<String, u64>,
+    files: &'a Map<String, u64>,
     commit: &'a str,
     previous: &'a str,
 }
@@ -628,7 +628,7 @@ mod tests {
     }
 
     fn text(difference: &Difference) -> String {
-        let list = |list: &BTreeMap<String, Vec<String>>| -> String {
+        let list = |list: &Map<String, Vec<String>>| -> String {
             list.iter().map(|(name, why)| format!("{name}({}) ", why.join(","))).collect()
         };
         format!(
@@ -667,7 +667,7 @@ mod tests {
         let states = [Standing::Up, Standing::Up, Standing::Down, Standing::Down];
         let wish = Wish {
             restart: Restart::Changed,
-            also: BTreeSet::new(),
+            also: Set::new(),
             dry_run: false,
             options: Options::default(),
             ready_within: None,

@@ -3,9 +3,9 @@
 use super::engine::unknown_service;
 use super::graph::{Graph, Index, nearest};
 use crate::diag::{Error, Result};
+use crate::ordered::Set;
 use crate::sys::clock;
 use crate::time::Mono;
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// Options and words.
@@ -104,8 +104,8 @@ pub fn timeout(text: &str) -> Result<Option<Duration>> {
 }
 
 /// The services behind names.
-pub fn select(graph: &Graph, names: &[String]) -> Result<BTreeSet<Index>> {
-    let mut selection = BTreeSet::new();
+pub fn select(graph: &Graph, names: &[String]) -> Result<Set<Index>> {
+    let mut selection = Set::new();
     for name in names {
         let found = graph.atomics(name).ok_or_else(|| {
             let known = graph.services.iter().map(|s| &s.name).chain(graph.bundles.keys());

@@ -6,6 +6,7 @@ use super::graph::{Graph, Index};
 use super::live::{Busy, Live};
 use super::progress::Shown;
 use crate::diag::{self, Error, Result, Unable, code};
+use crate::ordered::Set;
 use crate::report::took;
 use crate::servicedir;
 use crate::supervise::wire::Standing;
@@ -13,7 +14,6 @@ use crate::sys::signal::{self, SignalFd};
 use crate::sys::spawn::{CArray, Spawn};
 use crate::sys::{Errno, process};
 use rustix::fs::CWD;
-use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::time::Duration;
 
@@ -92,7 +92,7 @@ pub fn listen_for_signals() -> Result<SignalFd> {
 fn restart(
     engine: &mut Engine<'_>,
     graph: &Graph,
-    selection: &BTreeSet<Index>,
+    selection: &Set<Index>,
     options: Options,
     signals: &SignalFd,
     progress: &mut dyn Progress,
@@ -109,14 +109,14 @@ fn restart(
 }
 
 /// What is up of a selection, and of what needs it.
-fn to_restart(engine: &Engine<'_>, graph: &Graph, selection: &BTreeSet<Index>) -> BTreeSet<Index> {
+fn to_restart(engine: &Engine<'_>, graph: &Graph, selection: &Set<Index>) -> Set<Index> {
     let mut again = graph.closure(selection.iter().copied(), true);
     again.retain(|index| engine.states()[*index] != Standing::Down && !graph.services[*index].hidden);
     again
 }
 
 /// Prints what would be done, a step a line, in an order in which it may be done.
-fn rehearse(graph: &Graph, engine: &Engine<'_>, selection: &BTreeSet<Index>, wish: Wish, essential: bool) {
+fn rehearse(graph: &Graph, engine: &Engine<'_>, selection: &Set<Index>, wish: Wish, essential: bool) {
     let mut text = String::new();
     let mut print = |what: &str, list: &[Index]| {
         list.iter().for_each(|index| text.extend([what, " ", graph.name(*index), "\n"]));

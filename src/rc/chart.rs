@@ -219,14 +219,14 @@ mod tests {
     use super::super::graph::tests::graph;
     use super::super::times::tests::timings;
     use super::*;
-    use std::collections::BTreeSet;
+    use crate::ordered::Set;
 
     #[test]
     fn each_service_has_its_bars() {
         let g = graph(&["db longrun", "web longrun db", "bad oneshot", "shop longrun bad"]);
         let known =
             timings(&["db 0 0 800 done", "web 0 800 1000 done", "bad 0 0 100 failed", "shop 0 - - skipped"]);
-        let change = Change::find(&g, &known, &BTreeSet::new()).unwrap();
+        let change = Change::find(&g, &known, &Set::new()).unwrap();
         let text = svg(&g, &change);
         for part in [
             "2 services up in 1.00 s, 1 failed, 1 not started",

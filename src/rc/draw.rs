@@ -1,13 +1,13 @@
 //! The graph for people: an indented tree of who needs whom.
 
 use super::graph::{Graph, Index};
+use crate::ordered::Set;
 use crate::ordered::set;
-use std::collections::BTreeSet;
 
 /// The names that the tree begins with, each with what it needs below it. What was shown already is marked
 /// instead of being shown again.
 pub fn tree(graph: &Graph, roots: &[String]) -> String {
-    let mut drawing = Drawing { graph, shown: BTreeSet::new(), out: String::new() };
+    let mut drawing = Drawing { graph, shown: Set::new(), out: String::new() };
     for root in roots {
         drawing.root(root);
     }
@@ -42,7 +42,7 @@ pub fn roots(graph: &Graph) -> Vec<String> {
         .filter(|(name, members)| !members.is_empty() && !inside(name, members))
         .map(|(name, _)| name.clone())
         .collect();
-    let bundled: BTreeSet<Index> = set(graph.bundles.values().flatten().copied());
+    let bundled: Set<Index> = set(graph.bundles.values().flatten().copied());
     let alone = |i: &Index| !bundled.contains(i) && graph.services[*i].needed_by.is_empty();
     roots.extend(graph.shown().filter(alone).map(|i| graph.name(i).to_owned()));
     roots
@@ -50,7 +50,7 @@ pub fn roots(graph: &Graph) -> Vec<String> {
 
 struct Drawing<'a> {
     graph: &'a Graph,
-    shown: BTreeSet<Index>,
+    shown: Set<Index>,
     out: String,
 }
 
@@ -65,7 +65,7 @@ impl Drawing<'_> {
             self.out.push_str(&format!("{name} (bundle)\n"));
             // What another member needs is shown there.
             let members: Vec<Index> = self.graph.shown().filter(|i| members.contains(i)).collect();
-            let needed: BTreeSet<Index> = set(members.iter().flat_map(|m| self.graph.shown_needs(*m)));
+            let needed: Set<Index> = set(members.iter().flat_map(|m| self.graph.shown_needs(*m)));
             self.below(members.into_iter().filter(|m| !needed.contains(m)).collect());
         }
     }

@@ -18,6 +18,7 @@ use super::plan::{Fate, Plan};
 use super::timing::{self, Outcome as Noted, Timing, Timings};
 use super::underway;
 use crate::diag::{Error, Result, Unable};
+use crate::ordered::{Map, Set};
 use crate::process::WaitStatus;
 use crate::servicedir::client;
 use crate::supervise::oneshot::Script;
@@ -25,7 +26,7 @@ use crate::supervise::wire::{Outcome, Reply, Request, SOFT, Settled, Standing, b
 use crate::sys::signal::SignalFd;
 use crate::sys::{Errno, clock};
 use crate::time::Mono;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 /// How long a supervisor that died may take to come back.
@@ -209,9 +210,9 @@ pub struct Engine<'a> {
     live: &'a Live,
     line: Line,
     now: Vec<Standing>,
-    steps: BTreeMap<Index, Step>,
+    steps: Map<Index, Step>,
     /// Steps that were asked for ahead of time and are not known to be under way.
-    ahead: BTreeSet<Index>,
+    ahead: Set<Index>,
     /// The direction of the present change.
     up: bool,
     /// Which change it is of this engine's.
@@ -222,7 +223,7 @@ impl<'a> Engine<'a> {
     /// Connects, and asks what is up.
     pub fn new(live: &'a Live) -> Result<Engine<'a>> {
         let line = Line::open(&live.scandir)?;
-        let (steps, ahead) = (BTreeMap::new(), BTreeSet::new());
+        let (steps, ahead) = (Map::new(), Set::new());
         let mut engine = Engine { live, line, now: Vec::new(), steps, ahead, up: true, round: 0 };
         engine.refresh()?;
         Ok(engine)
@@ -290,7 +291,7 @@ impl<'a> Engine<'a> {
     }
 
     /// What a change would do, in an order in which it may do it.
-    pub fn rehearse(&self, selection: &BTreeSet<Index>, up: bool, even_essential: bool) -> Vec<Index> {
+    pub fn rehearse(&self, selection: &Set<Index>, up: bool, even_essential: bool) -> Vec<Index> {
         let graph = &self.live.graph;
         let keep = |index: Index| !even_essential && graph.services[index].essential;
         let mut order = Plan::new(graph, selection, up, &self.now, keep).rehearse(graph);
@@ -301,7 +302,7 @@ impl<'a> Engine<'a> {
     /// Brings `selection` up with what it needs, or takes it down with what needs it.
     pub fn change(
         &mut self,
-        selection: &BTreeSet<Index>,
+        selection: &Set<Index>,
         up: bool,
         options: Options,
         signals: Option<&SignalFd>,
@@ -323,7 +324,7 @@ impl<'a> Engine<'a> {
             asked: clock::mono(),
             waiting: VecDeque::new(),
             timings: Timings::new(),
-            limits: BTreeSet::new(),
+            limits: Set::new(),
             levels,
             report: Report::default(),
             progress,
@@ -336,7 +337,7 @@ impl<'a> Engine<'a> {
     /// one. Dependencies have no say in it.
     pub fn reload(
         &mut self,
-        selection: &BTreeSet<Index>,
+        selection: &Set<Index>,
         options: Options,
         signals: Option<&SignalFd>,
         progress: &mut dyn Progress,
@@ -512,7 +513,7 @@ struct Change<'c, 'a> {
     waiting: VecDeque<(Index, Mono)>,
     timings: Timings,
     /// When the time of a longrun's step is up; by force, of any.
-    limits: BTreeSet<(Mono, Index)>,
+    limits: Set<(Mono, Index)>,
     /// By force: for each service how many steps come one after the other from its own on.
     levels: Vec<u32>,
     report: Report,
@@ -614,7 +615,7 @@ impl Change<'_, '_> {
             tag: &|index| engine.tag(index, part),
             any_answer: self.options.by_force,
             asleep: (0..self.graph.services.len()).find(|index| self.progress.may_wake(*index)),
-            known: BTreeMap::new(),
+            known: Map::new(),
         };
         let waiting: Vec<Index> = self.plan.with(Fate::Waiting).collect();
         let followers: Vec<(Index, Vec<u32>)> =
@@ -760,7 +761,7 @@ impl Change<'_, '_> {
     /// What came of it, written down.
     fn conclude(mut self) -> Report {
         let shown = |index: &Index| !self.graph.services[*index].hidden;
-        let waiting: BTreeSet<Index> = self.waiting.iter().map(|(index, _)| *index).collect();
+        let waiting: Set<Index> = self.waiting.iter().map(|(index, _)| *index).collect();
         let left = (0..self.graph.services.len())
             .filter(|index| self.plan.fate(*index) == Fate::Skipped || waiting.contains(index));
         self.report.skipped = left.filter(shown).collect();
@@ -787,7 +788,7 @@ struct Followers<'p> {
     /// A hidden one that may turn out to have something to do.
     asleep: Option<Index>,
     /// What is known already; None: it cannot be asked for ahead of time.
-    known: BTreeMap<Index, Option<Vec<u32>>>,
+    known: Map<Index, Option<Vec<u32>>>,
 }
 
 impl Followers<'_> {
@@ -866,8 +867,8 @@ fn is_over(deadline: Option<Mono>) -> bool {
 fn hear_states(
     line: &mut Line,
     settled: &mut Vec<Settled>,
-) -> std::result::Result<BTreeMap<String, Standing>, Errno> {
-    let mut by_name = BTreeMap::new();
+) -> std::result::Result<Map<String, Standing>, Errno> {
+    let mut by_name = Map::new();
     loop {
         match line.wait(None, None)? {
             Heard::Reply(Reply::States(list)) => by_name.extend(list),

@@ -7,7 +7,7 @@
 
 use super::source::{Definition, Definitions, Findings, Reference};
 use crate::ordered;
-use std::collections::{BTreeMap, BTreeSet};
+use crate::ordered::{Map, Set};
 use std::fmt;
 
 /// What a definition is.
@@ -78,7 +78,7 @@ pub struct Graph {
     /// Atomic services, sorted by name.
     pub services: Vec<Service>,
     /// Bundles: the atomic services in them, sorted.
-    pub bundles: BTreeMap<String, Vec<Index>>,
+    pub bundles: Map<String, Vec<Index>>,
 }
 
 impl Graph {
@@ -124,8 +124,8 @@ impl Graph {
     }
 
     /// `set` and everything that the services in it need (or, reversed, that needs them).
-    pub fn closure(&self, set: impl IntoIterator<Item = Index>, reverse: bool) -> BTreeSet<Index> {
-        let mut closed = BTreeSet::new();
+    pub fn closure(&self, set: impl IntoIterator<Item = Index>, reverse: bool) -> Set<Index> {
+        let mut closed = Set::new();
         let mut queue: Vec<Index> = set.into_iter().collect();
         while let Some(index) = queue.pop() {
             if closed.insert(index) {
@@ -139,8 +139,8 @@ impl Graph {
     }
 
     /// The services of `set` in an order in which they can be started (or, reversed, stopped).
-    pub fn in_order(&self, set: BTreeSet<Index>, reverse: bool) -> Vec<Index> {
-        let (mut order, mut placed) = (Vec::new(), BTreeSet::new());
+    pub fn in_order(&self, set: Set<Index>, reverse: bool) -> Vec<Index> {
+        let (mut order, mut placed) = (Vec::new(), Set::new());
         let mut stack: Vec<(Index, bool)> = set.iter().rev().map(|index| (*index, false)).collect();
         while let Some((index, is_over)) = stack.pop() {
             if is_over {
@@ -160,8 +160,8 @@ impl Graph {
 
     /// What a service needs, as people are shown it: in the place of a hidden service stands what that needs.
     pub fn shown_needs(&self, index: Index) -> Vec<Index> {
-        let mut shown = BTreeSet::new();
-        let mut passed = BTreeSet::new();
+        let mut shown = Set::new();
+        let mut passed = Set::new();
         let mut queue = self.services[index].needs.clone();
         while let Some(need) = queue.pop() {
             if !self.services[need].hidden {
@@ -243,14 +243,14 @@ struct Builder<'a> {
     /// Names of atomic services, sorted.
     atomics: Vec<&'a str>,
     /// Bundles that come from `pipeline-name`.
-    pipelines: BTreeMap<String, Vec<Index>>,
+    pipelines: Map<String, Vec<Index>>,
 }
 
 impl<'a> Builder<'a> {
     fn new(definitions: &'a Definitions) -> Builder<'a> {
         let atomic = |d: &&Definition| matches!(d.kind, Some(Kind::Longrun | Kind::Oneshot));
         let atomics = definitions.values().filter(atomic).map(|d| d.name.as_str()).collect();
-        Builder { definitions, atomics, pipelines: BTreeMap::new() }
+        Builder { definitions, atomics, pipelines: Map::new() }
     }
 
     fn index(&self, name: &str) -> Option<Index> {
@@ -258,11 +258,11 @@ impl<'a> Builder<'a> {
     }
 
     /// Every bundle as the atomic services in it, however deep.
-    fn flatten_bundles(&mut self, findings: &mut Findings) -> BTreeMap<String, Vec<Index>> {
+    fn flatten_bundles(&mut self, findings: &mut Findings) -> Map<String, Vec<Index>> {
         self.name_pipelines(findings);
         let mut flat = self.pipelines.clone();
         for bundle in self.definitions.values().filter(|d| d.kind == Some(Kind::Bundle)) {
-            let (mut members, mut seen) = (BTreeSet::new(), ordered::set([bundle.name.as_str()]));
+            let (mut members, mut seen) = (Set::new(), ordered::set([bundle.name.as_str()]));
             let mut queue: Vec<&Reference> = bundle.contents.iter().collect();
             while let Some(reference) = queue.pop() {
                 let name = reference.name.as_str();
@@ -308,7 +308,7 @@ impl<'a> Builder<'a> {
                 findings.error(&reference.path, reference.line, text);
                 continue;
             }
-            let mut members = BTreeSet::new();
+            let mut members = Set::new();
             let mut queue = vec![definition];
             while let Some(member) = queue.pop() {
                 if let Some(index) = self.index(&member.name)
@@ -347,7 +347,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn link(&mut self, flat: &BTreeMap<String, Vec<Index>>, findings: &mut Findings) -> Graph {
+    fn link(&mut self, flat: &Map<String, Vec<Index>>, findings: &mut Findings) -> Graph {
         let mut services: Vec<Service> = Vec::with_capacity(self.atomics.len());
         for name in &self.atomics {
             let definition = &self.definitions[*name];
@@ -385,7 +385,7 @@ impl<'a> Builder<'a> {
     }
 
     /// Where a service says that it needs another, itself or through a bundle.
-    fn edge(&self, from: &str, to: &str, flat: &BTreeMap<String, Vec<Index>>) -> (String, Option<usize>) {
+    fn edge(&self, from: &str, to: &str, flat: &Map<String, Vec<Index>>) -> (String, Option<usize>) {
         let definition = &self.definitions[from];
         let to_index = self.index(to);
         let leads = |r: &&Reference| {
@@ -401,7 +401,7 @@ impl<'a> Builder<'a> {
     fn resolve(
         &self,
         references: &[Reference],
-        flat: &BTreeMap<String, Vec<Index>>,
+        flat: &Map<String, Vec<Index>>,
         findings: &mut Findings,
     ) -> Vec<Index> {
         let mut out = Vec::new();
@@ -641,11 +641,11 @@ pub(super) mod tests {
         /// Edges only from later to earlier services: never a cycle; one edge back along a path: always one.
         #[test]
         fn cycles_are_found_exactly_when_there_are_some(edges in proptest::collection::vec((1usize..30, 0usize..30), 0..60)) {
-            let mut deps = vec![BTreeSet::new(); 30];
+            let mut deps = vec![Set::new(); 30];
             for (from, to) in edges {
                 deps[from].insert(to % from);
             }
-            let make = |deps: &[BTreeSet<usize>]| -> Vec<String> {
+            let make = |deps: &[Set<usize>]| -> Vec<String> {
                 deps.iter().enumerate().map(|(i, d)| {
                     let names: Vec<String> = d.iter().map(|n| format!("s{n:02}")).collect();
                     format!("s{i:02} longrun {}", names.join(" "))

@@ -397,8 +397,8 @@ impl Net {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ordered::Set;
     use proptest::prelude::*;
-    use std::collections::BTreeSet;
 
     fn edge(from: usize, to: usize) -> Edge {
         Edge { from, to, kind: 0 }
@@ -429,7 +429,7 @@ mod tests {
             edges in proptest::collection::vec((0usize..40, 0usize..40, 0u8..2), 0..80),
             widths in proptest::collection::vec(40i32..200, 40),
         ) {
-            let mut all = BTreeSet::new();
+            let mut all = Set::new();
             all.extend(edges.into_iter().filter(|(a, b, _)| a < b).map(|(from, to, kind)| Edge { from, to, kind }));
             let edges: Vec<Edge> = all.into_iter().collect();
             let drawn = layered(&widths, &edges, 900);

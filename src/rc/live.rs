@@ -18,6 +18,7 @@ use super::graph::{Graph, Index, Service};
 use super::source::{Definition, Definitions};
 use super::{apply, stage};
 use crate::diag::{self, Error, Result, Unable, code};
+use crate::ordered::Set;
 use crate::process::{Pid, Signal};
 use crate::servicedir;
 use crate::servicedir::state::State;
@@ -25,7 +26,6 @@ use crate::sys::signal::{self, Target};
 use crate::sys::{Errno, clock, env, lock};
 use crate::time::Mono;
 use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat, symlinkat};
-use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -223,7 +223,7 @@ impl Origin {
     }
 
     /// What a boot brings up.
-    pub fn wanted(&self, graph: &Graph) -> BTreeSet<Index> {
+    pub fn wanted(&self, graph: &Graph) -> Set<Index> {
         let top = self.top.as_ref().and_then(|name| graph.atomics(name));
         graph.closure(top.unwrap_or_else(|| (0..graph.services.len()).collect()), false)
     }

@@ -5,10 +5,10 @@
 
 use super::graph::{Graph, Index};
 use super::layout::{self, BOX, Edge};
+use crate::ordered::Set;
 use crate::report::count;
 use crate::report::svg::{Anchor, Svg, WIDTH, text_width};
 use crate::report::table::Tone;
-use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 /// What an edge is: its kind, the class that it is drawn in, what it is called, and DOT's word for its look.
@@ -41,7 +41,7 @@ struct Part<'a> {
 }
 
 impl<'a> Part<'a> {
-    fn new(graph: &'a Graph, chosen: &BTreeSet<Index>) -> Part<'a> {
+    fn new(graph: &'a Graph, chosen: &Set<Index>) -> Part<'a> {
         let services: Vec<Index> = graph.shown().filter(|i| chosen.contains(i)).collect();
         let number = |index: &Index| services.binary_search(index).ok();
         let mut edges = Vec::new();
@@ -88,7 +88,7 @@ fn without_implied(count: usize, edges: &[Edge]) -> Vec<Edge> {
 }
 
 /// The picture of the services in `chosen`. `tone`: what each is now; None: nothing runs.
-pub fn svg(graph: &Graph, chosen: &BTreeSet<Index>, tone: Option<&dyn Fn(Index) -> Tone>) -> String {
+pub fn svg(graph: &Graph, chosen: &Set<Index>, tone: Option<&dyn Fn(Index) -> Tone>) -> String {
     let part = Part::new(graph, chosen);
     let widths: Vec<i32> =
         (0..part.services.len()).map(|n| (text_width(part.name(n)) + 18).max(56)).collect();
@@ -195,7 +195,7 @@ fn draw_edge(svg: &mut Svg, kind: u8, route: &[[i32; 2]], [left, top]: [i32; 2])
 }
 
 /// The graph in the language of graphviz: an arrow from each service to what must be up before.
-pub fn dot(graph: &Graph, chosen: &BTreeSet<Index>) -> String {
+pub fn dot(graph: &Graph, chosen: &Set<Index>) -> String {
     let quote = |name: &str| format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\""));
     let mut out = String::from("digraph services {\n\trankdir=LR\n");
     let shown = || graph.shown().filter(|i| chosen.contains(i));

@@ -6,8 +6,8 @@
 #![forbid(unsafe_code)]
 
 use super::graph::{Graph, Index};
+use crate::ordered::Set;
 use crate::supervise::wire::Standing;
-use std::collections::BTreeSet;
 
 /// What became of a service in a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +50,7 @@ impl Plan {
     /// which `keep` says so are not taken down.
     pub fn new(
         graph: &Graph,
-        selection: &BTreeSet<Index>,
+        selection: &Set<Index>,
         up: bool,
         now: &[Standing],
         keep: impl Fn(Index) -> bool,
@@ -232,7 +232,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn all(graph: &Graph) -> BTreeSet<Index> {
+    fn all(graph: &Graph) -> Set<Index> {
         (0..graph.services.len()).collect()
     }
 
@@ -279,7 +279,7 @@ mod tests {
         let g = graph(&["a oneshot", "b longrun a", "c longrun b", "d longrun a"]);
         let now = vec![Standing::Up; 4];
         let keep = |i: Index| i == 1;
-        let mut p = Plan::new(&g, &BTreeSet::from([0]), false, &now, keep);
+        let mut p = Plan::new(&g, &Set::from([0]), false, &now, keep);
         assert_eq!(names(&g, &p.take_ready()), ["c", "d"]);
         p.done(&g, 2);
         p.done(&g, 3);
@@ -291,10 +291,10 @@ mod tests {
     fn what_is_so_already_is_passed_over() {
         let g = graph(&["a oneshot", "b longrun a", "c longrun b"]);
         let now = vec![Standing::Up, Standing::Up, Standing::Down];
-        let mut p = Plan::new(&g, &BTreeSet::from([2]), true, &now, never);
+        let mut p = Plan::new(&g, &Set::from([2]), true, &now, never);
         assert_eq!(names(&g, &p.take_ready()), ["c"]);
         let now = vec![Standing::Up; 3];
-        assert!(Plan::new(&g, &BTreeSet::from([2]), true, &now, never).is_over());
+        assert!(Plan::new(&g, &Set::from([2]), true, &now, never).is_over());
     }
 
     proptest! {
@@ -302,7 +302,7 @@ mod tests {
         /// service is done, failed, or skipped because of a failure.
         #[test]
         fn any_change(edges in proptest::collection::vec((1usize..20, 0usize..20), 0..40), fails in proptest::collection::vec(any::<bool>(), 20), up: bool, order: u64) {
-            let mut deps = vec![BTreeSet::new(); 20];
+            let mut deps = vec![Set::new(); 20];
             for (from, to) in edges { deps[from].insert(to % from); }
             let lines: Vec<String> = deps.iter().enumerate().map(|(i, d)| {
                 let names: Vec<String> = d.iter().map(|n| format!("s{n:02}")).collect();

@@ -17,13 +17,13 @@ use super::stage;
 use crate::cli;
 use crate::diag::{self, Error, Level, Result, Unable, code};
 use crate::execline;
+use crate::ordered::Set;
 use crate::ordered::set;
 use crate::scan::client::ScanDir;
 use crate::servicedir;
 use crate::servicedir::status::Status;
 use lexopt::prelude::*;
 use rustix::fs::CWD;
-use std::collections::BTreeSet;
 use std::fs;
 use std::time::Duration;
 
@@ -157,7 +157,7 @@ fn change(args: &Args, prune: bool, verbosity: u32) -> Result<u8> {
         selection.extend(engine.up());
     }
     let closed = live.graph.closure(selection.iter().copied(), !args.up);
-    let others: BTreeSet<Index> = set((0..live.graph.services.len()).filter(|index| !closed.contains(index)));
+    let others: Set<Index> = set((0..live.graph.services.len()).filter(|index| !closed.contains(index)));
     let (down, up) = if args.up { (others, selection) } else { (closed, others) };
     let options = Options { deadline, jobs: args.jobs, even_essential: args.even_essential, by_force: false };
     let signals = change::listen_for_signals()?;
@@ -343,7 +343,7 @@ fn wrong_kind(name: &str, wanted: &str) -> Error {
 }
 
 impl Database {
-    fn behind(&self, names: &[String]) -> Result<BTreeSet<Index>> {
+    fn behind(&self, names: &[String]) -> Result<Set<Index>> {
         select(&self.graph, names)
     }
 
@@ -366,7 +366,7 @@ impl Database {
     }
 
     /// As s6-rc-db prints sets: backwards.
-    fn print_set(&self, set: BTreeSet<Index>) -> Result<u8> {
+    fn print_set(&self, set: Set<Index>) -> Result<u8> {
         let list = in_order(&self.graph).into_iter().rev();
         let chosen = list.filter(|index| set.contains(index) && self.is_shown(index));
         Ok(print(chosen.map(|index| self.graph.name(index))))
@@ -485,8 +485,8 @@ pub fn update(mut parser: lexopt::Parser) -> Result<u8> {
 }
 
 /// What is to be up afterwards, of what will be defined.
-fn wanted_after(live: &Live, new: &Graph, replaced: &[(String, String)]) -> Result<BTreeSet<String>> {
-    let mut wanted = BTreeSet::new();
+fn wanted_after(live: &Live, new: &Graph, replaced: &[(String, String)]) -> Result<Set<String>> {
+    let mut wanted = Set::new();
     for index in Engine::new(live)?.up() {
         let name = live.graph.name(index);
         let becomes = replaced.iter().find(|(old, _)| old == name).map_or(name, |(_, new)| new);
@@ -498,11 +498,11 @@ fn wanted_after(live: &Live, new: &Graph, replaced: &[(String, String)]) -> Resu
 }
 
 /// Which services are to be restarted, and which get another name: the old one, and the new.
-type Conversion = (BTreeSet<String>, Vec<(String, String)>);
+type Conversion = (Set<String>, Vec<(String, String)>);
 
 /// A conversion file: which services are to be restarted, and which get another name.
 fn convert(text: &[u8], old: &Graph, new: &Graph) -> Result<Conversion> {
-    let (mut restart, mut replaced) = (BTreeSet::new(), Vec::<(String, String)>::new());
+    let (mut restart, mut replaced) = (Set::new(), Vec::<(String, String)>::new());
     for (number, line) in text.split(|byte| *byte == b'\n').enumerate() {
         let bad = |what: &str| Error::usage(format!("conversion file, line {}: {what}", number + 1));
         let words = execline::parse(line).map_err(|e| bad(&e.to_string()))?;

@@ -13,12 +13,12 @@ use super::ours;
 use super::scripts::{self, Root};
 use crate::diag::reason;
 use crate::execline;
+use crate::ordered::Map;
 use crate::ordered::unique;
 use crate::servicedir;
 use crate::servicedir::definition::{KILL_MODES, READINESS, parse_kill_mode, parse_signal, parse_uint};
 use crate::sys::Errno;
 use rustix::fs::{FileType, Mode, OFlags, RawDir, openat};
-use std::collections::BTreeMap;
 use std::fmt;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
@@ -234,7 +234,7 @@ impl Definition {
 }
 
 /// All definitions by name.
-pub type Definitions = BTreeMap<String, Definition>;
+pub type Definitions = Map<String, Definition>;
 
 /// Names that begin like this are taken.
 const RESERVED: [&str; 2] = ["s6rc-", "s6-rc-"];
@@ -384,7 +384,7 @@ fn entries(at: impl AsFd, path: &str) -> Result<Vec<Entry>, Errno> {
     let open = openat(at, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let mut space = [MaybeUninit::uninit(); 4096];
     let mut raw = RawDir::new(&open, &mut space);
-    let mut out = BTreeMap::new();
+    let mut out = Map::new();
     while let Some(entry) = raw.next() {
         let entry = entry?;
         let name = entry.file_name().to_bytes();

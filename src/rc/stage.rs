@@ -21,10 +21,10 @@ use super::live;
 use super::source::{Definition, Definitions, EXECUTED, Words};
 use crate::diag::{Result, Unable};
 use crate::init::settings;
+use crate::ordered::Map;
 use crate::ordered::sorted;
 use crate::sys::process;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, symlinkat};
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -36,7 +36,7 @@ pub const ONESHOT_CWD: &str = "s6rc-oneshot-runner";
 pub const DIRS: [&str; 4] = ["servicedirs", "oneshots", "conditions", "reloads"];
 
 /// Of each service the digests of its files, by the file's name.
-pub type Digests = BTreeMap<String, BTreeMap<String, u64>>;
+pub type Digests = Map<String, Map<String, u64>>;
 
 /// Writes all definitions of a graph into the directory `dir`, which is empty.
 pub fn fill(dir: &str, definitions: &Definitions, graph: &Graph) -> Result<()> {

@@ -4,11 +4,11 @@
 
 use super::graph::{Graph, Index};
 use super::timing::{Outcome, Timing, Timings};
+use crate::ordered::Set;
 use crate::ordered::places_by_key;
 use crate::report::table::{Table, Tone};
 use crate::report::{count, took};
 use crate::time::Mono;
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// The way up of one service in a change. Times count from the change's beginning.
@@ -49,7 +49,7 @@ pub struct Change {
 
 impl Change {
     /// The first change that is known, or the last one that one of `chosen` was part of. None: there is none.
-    pub fn find(graph: &Graph, timings: &Timings, chosen: &BTreeSet<Index>) -> Option<Change> {
+    pub fn find(graph: &Graph, timings: &Timings, chosen: &Set<Index>) -> Option<Change> {
         let all: Vec<(Index, Timing)> = ways_up(graph, timings).collect();
         let asked = match chosen.is_empty() {
             true => all.iter().map(|(_, timing)| timing.asked).min(),
@@ -137,7 +137,7 @@ fn chain(graph: &Graph, bars: &[Bar]) -> Vec<Index> {
 }
 
 /// The table of `rc blame`: what took longest first. `chosen`: only these; empty: all.
-pub fn blame(graph: &Graph, timings: &Timings, chosen: &BTreeSet<Index>, colour: bool) -> String {
+pub fn blame(graph: &Graph, timings: &Timings, chosen: &Set<Index>, colour: bool) -> String {
     let mut rows = Vec::new();
     for (index, timing) in ways_up(graph, timings) {
         if !chosen.is_empty() && !chosen.contains(&index) {
@@ -232,7 +232,7 @@ pub(super) mod tests {
     #[test]
     fn the_chain_that_decides_is_found() {
         let g = services();
-        let change = Change::find(&g, &timings(&BOOT), &BTreeSet::new()).unwrap();
+        let change = Change::find(&g, &timings(&BOOT), &Set::new()).unwrap();
         assert_eq!(
             critical(&g, &change, false),
             "4 services up in 1.25 s, 1 not started; what decided that, each started when the one before was up:\n\
@@ -247,7 +247,7 @@ pub(super) mod tests {
     #[test]
     fn what_took_longest_comes_first() {
         assert_eq!(
-            blame(&services(), &timings(&BOOT), &BTreeSet::new(), false),
+            blame(&services(), &timings(&BOOT), &Set::new(), false),
             "  took  waited  result  service\n\
              1.00 s   50 ms  up      db\n\
              200 ms  1.05 s  up      web\n\
@@ -262,11 +262,11 @@ pub(super) mod tests {
         let mut lines = BOOT.to_vec();
         lines[3] = "web 9000 9000 9100 failed";
         let known = timings(&lines);
-        let boot = Change::find(&g, &known, &BTreeSet::new()).unwrap();
+        let boot = Change::find(&g, &known, &Set::new()).unwrap();
         assert_eq!((boot.up(), boot.later, boot.total), (3, 1, Duration::from_millis(1050)));
-        let web = Change::find(&g, &known, &BTreeSet::from([g.index("web").unwrap()])).unwrap();
+        let web = Change::find(&g, &known, &Set::from([g.index("web").unwrap()])).unwrap();
         assert_eq!(web.summary(), "0 services up in 100 ms, 1 failed");
         assert_eq!((web.chain.len(), web.later), (1, 0));
-        assert_eq!(Change::find(&g, &Timings::new(), &BTreeSet::new()), None);
+        assert_eq!(Change::find(&g, &Timings::new(), &Set::new()), None);
     }
 }

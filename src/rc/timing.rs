@@ -26,11 +26,11 @@
 #![forbid(unsafe_code)]
 
 use crate::diag::{Result, Unable};
+use crate::ordered::Map;
 use crate::ordered::map;
 use crate::servicedir;
 use crate::time::Mono;
 use rustix::fs::CWD;
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 /// The file's name in the live directory.
@@ -94,7 +94,7 @@ pub struct Timing {
 pub type Key = (bool, String);
 
 /// What the file says.
-pub type Timings = BTreeMap<Key, Timing>;
+pub type Timings = Map<Key, Timing>;
 
 /// Reads the file of the live directory `live`. Nothing is known where there is none; a line that makes no
 /// sense is passed over.

@@ -10,11 +10,11 @@ use super::times::{self, Change};
 use super::{chart, draw, picture, timing, why};
 use crate::diag::{Error, Result, code};
 use crate::init::overlay;
+use crate::ordered::Set;
 use crate::ordered::set;
 use crate::report::json::Json;
 use crate::report::table::{self, Table, Tone};
 use crate::sys::clock;
-use std::collections::BTreeSet;
 
 /// `rc list`
 pub fn list(args: &Args) -> Result<String> {
@@ -129,7 +129,7 @@ fn change(args: &Args, show: impl FnOnce(&Graph, &Change) -> String) -> Result<S
     }
 }
 
-fn open(args: &Args) -> Result<(Live, BTreeSet<Index>)> {
+fn open(args: &Args) -> Result<(Live, Set<Index>)> {
     let live = Live::open(&args.live)?;
     let chosen = select(&live.graph, &args.names)?;
     Ok((live, chosen))
@@ -144,7 +144,7 @@ fn rows(args: &Args) -> Result<Vec<Row>> {
 }
 
 /// How `chosen` and a service that goes with them are joined.
-fn edge(graph: &Graph, chosen: &BTreeSet<Index>, index: Index, reverse: bool) -> &'static str {
+fn edge(graph: &Graph, chosen: &Set<Index>, index: Index, reverse: bool) -> &'static str {
     let joined = |list: fn(&Graph, Index) -> Vec<Index>| match reverse {
         true => list(graph, index).iter().any(|i| chosen.contains(i)),
         false => chosen.iter().any(|i| list(graph, *i).contains(&index)),

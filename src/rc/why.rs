@@ -8,12 +8,12 @@ use super::times::before;
 use super::timing::{Outcome, Timing};
 use crate::init::overlay;
 use crate::log::place::log_dirs;
+use crate::ordered::Set;
 use crate::ordered::unique;
 use crate::process::WaitStatus;
 use crate::report::{age, cause, took};
 use crate::sys::clock;
 use crate::time::Tai64n;
-use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -193,7 +193,7 @@ impl Answer<'_> {
 
     /// What needs it; in the place of a hidden service what needs that.
     fn needing(&self) -> Vec<Index> {
-        let (mut shown, mut passed) = (Vec::new(), BTreeSet::new());
+        let (mut shown, mut passed) = (Vec::new(), Set::new());
         let mut queue = self.graph.services[self.row.index].needed_by.clone();
         while let Some(index) = queue.pop() {
             match self.graph.services[index].hidden {

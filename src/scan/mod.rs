@@ -8,9 +8,9 @@ pub mod link;
 pub mod reaper;
 pub mod run;
 
+use crate::ordered::Map;
 use crate::sys::Errno;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, openat, statat};
-use std::collections::BTreeMap;
 use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
 
@@ -55,7 +55,7 @@ impl Identity {
 }
 
 /// The service directories of a scan directory by name, loggers as `NAME/log`.
-pub type Listing = BTreeMap<String, Identity>;
+pub type Listing = Map<String, Identity>;
 
 /// How much there may be in a scan directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

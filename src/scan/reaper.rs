@@ -9,13 +9,13 @@
 //! next one sees the same dead process again), and when a pid is used again its old record is already read
 //! or stands before everything that is told of the new process.
 
+use crate::ordered::Map;
 use crate::process::{Pid, WaitStatus};
 use crate::sys::wait::{self, Dead};
 use crate::sys::{Errno, socket};
 use crate::time::Mono;
 use rustix::event::{PollFd, PollFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
-use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
@@ -77,7 +77,7 @@ pub fn tell_and_reap(writer: impl AsFd, dead: Dead) -> bool {
 pub struct Keeper {
     /// Where messages arrive.
     socket: OwnedFd,
-    held: BTreeMap<super::Identity, Held>,
+    held: Map<super::Identity, Held>,
     rests_until: Option<Mono>,
     missed: bool,
 }
@@ -100,7 +100,7 @@ const REST: Duration = Duration::from_millis(2);
 impl Keeper {
     /// One that keeps what is sent to the other end of `socket`.
     pub fn new(socket: OwnedFd) -> Keeper {
-        Keeper { socket, held: BTreeMap::new(), rests_until: None, missed: false }
+        Keeper { socket, held: Map::new(), rests_until: None, missed: false }
     }
 
     /// When it has rested; the loop around it must look again then.

@@ -26,6 +26,7 @@ use super::reaper::{self, Channel, Keeper};
 use super::{Limits, Listing, Skipped, changes, list, loggers_first};
 use crate::diag::{self, Error, Result, Trouble, Unable, code};
 use crate::init::place;
+use crate::ordered::Map;
 use crate::ordered::map;
 use crate::process::{Signal, WaitStatus};
 use crate::servicedir;
@@ -38,7 +39,6 @@ use crate::sys::{Errno, clock, lock, process, socket, wait};
 use crate::time::Mono;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode as FileMode, OFlags};
-use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
@@ -167,7 +167,7 @@ struct Scanner {
     /// Ours, when nobody is above.
     keeper: Option<Keeper>,
     /// That of all services, which is [`COMMON`], and those of isolated ones by their names.
-    supervisors: BTreeMap<String, Supervisor>,
+    supervisors: Map<String, Supervisor>,
     /// We are what our predecessor became: the supervisor is to follow.
     upgraded: bool,
     /// A new version is being tried.

@@ -10,9 +10,9 @@
 //! session of its own. Where the supervisor has one service only it is closed ([`Reaper`]).
 #![forbid(unsafe_code)]
 
+use crate::ordered::Set;
 use crate::process::Pid;
 use crate::sys::process::Stat;
-use std::collections::BTreeSet;
 
 /// A process and when it was started: who it is.
 pub type Member = (Pid, u64);
@@ -33,7 +33,7 @@ pub struct Reaper {
     /// It.
     pub pid: i32,
     /// Its own children.
-    pub own: BTreeSet<Pid>,
+    pub own: Set<Pid>,
     /// Children that it had before it was what it is: `sh -c 'helper & exec supervise .'`.
     pub inherited: Vec<Member>,
 }
@@ -44,8 +44,8 @@ pub fn members(all: &[(Pid, Stat)], main: Main, known: &[Member], reaper: Option
     let there = |pid: Pid| all.iter().any(|(p, _)| *p == pid);
     let same = |(pid, start): Member| all.iter().any(|(p, stat)| *p == pid && stat.start == start);
     // The numbers of parents, and of sessions and groups, that make somebody a member.
-    let mut parents: BTreeSet<i32> = BTreeSet::new();
-    let mut leaders: BTreeSet<i32> = BTreeSet::new();
+    let mut parents: Set<i32> = Set::new();
+    let mut leaders: Set<i32> = Set::new();
     match main {
         Main::Alive(pid) => {
             parents.insert(pid.raw());
@@ -69,7 +69,7 @@ pub fn members(all: &[(Pid, Stat)], main: Main, known: &[Member], reaper: Option
         matches!(main, Main::Dead(_)) && reaper.is_some_and(|r| r.pid == stat.ppid && !strange(r))
     };
     let is_main = |pid: Pid| main == Main::Alive(pid);
-    let mut found: BTreeSet<Member> = BTreeSet::new();
+    let mut found: Set<Member> = Set::new();
     loop {
         let before = found.len();
         for (pid, stat) in all.iter().filter(|(pid, stat)| !is_main(*pid) && stat.state != b'Z') {
@@ -92,8 +92,8 @@ pub fn members(all: &[(Pid, Stat)], main: Main, known: &[Member], reaper: Option
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ordered::Map;
     use proptest::prelude::*;
-    use std::collections::BTreeMap;
 
     fn pid(n: i32) -> Pid {
         Pid::from_raw(n).unwrap()
@@ -149,7 +149,7 @@ mod tests {
     fn orphans_of_a_supervisor_of_one_are_the_services() {
         let all =
             [process(5, 1, 5, 5), process(11, 5, 11, 11), process(12, 11, 12, 12), process(13, 5, 13, 13)];
-        let reaper = Reaper { pid: 5, own: BTreeSet::from([pid(13)]), inherited: Vec::new() };
+        let reaper = Reaper { pid: 5, own: Set::from([pid(13)]), inherited: Vec::new() };
         let helper = Reaper { inherited: vec![(pid(11), 11)], ..reaper.clone() };
         assert_eq!(members(&all, Main::Dead(pid(10)), &[], Some(&helper)), [], "it was there before");
         assert_eq!(numbers(&members(&all, Main::Dead(pid(10)), &[], Some(&reaper))), [11, 12]);
@@ -165,7 +165,7 @@ mod tests {
     /// A machine with a service (run is 10) and a stranger (20), whose descendants fork, change session and
     /// group, and die. Orphans of the service are run's children while it lives.
     struct World {
-        all: BTreeMap<i32, (Stat, bool)>,
+        all: Map<i32, (Stat, bool)>,
         next: i32,
     }
 
@@ -195,7 +195,7 @@ mod tests {
         /// from them while they are there; and nobody else, ever.
         #[test]
         fn any_history(steps in proptest::collection::vec((0u8..5, any::<usize>()), 0..120), late in 0usize..40) {
-            let mut w = World { all: BTreeMap::new(), next: 30 };
+            let mut w = World { all: Map::new(), next: 30 };
             w.all.insert(10, (process(10, 1, 10, 10).1, true));
             w.all.insert(20, (process(20, 1, 20, 20).1, false));
             let at = steps.len().saturating_sub(late);

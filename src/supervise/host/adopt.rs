@@ -19,6 +19,7 @@ use super::fifo::Fifo;
 use super::service::{self, Adopted, Body, Lock, Longrun, Service, Supervise};
 use super::{Host, Id, UNKNOWN_END, launch};
 use crate::diag::{self, Error, Result, Unable, code};
+use crate::ordered::Map;
 use crate::ordered::map;
 use crate::process::{Pid, WaitStatus};
 use crate::scan::Identity;
@@ -30,7 +31,6 @@ use crate::supervise::machine::{Event, Job, Machine};
 use crate::supervise::oneshot::{self, Oneshot};
 use crate::sys::{Errno, clock, process, wait};
 use crate::time::Now;
-use std::collections::BTreeMap;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
@@ -63,7 +63,7 @@ impl Host {
     /// Takes over everything that the journal knows of.
     pub(super) fn adopt_all(&mut self) {
         // What everybody needs is opened before what is only better to have.
-        let slots: BTreeMap<SlotId, Id> =
+        let slots: Map<SlotId, Id> =
             map(self.journal.used().into_iter().filter_map(|slot| Some((slot, self.adopt(slot)?))));
         slots.iter().for_each(|(slot, id)| self.adopt_life(*slot, *id));
         if let Some((slot, source)) = self.journal.unfinished_input()

@@ -5,17 +5,17 @@
 //! line ends, and what was not answered is asked of our successor.
 
 use super::Host;
+use crate::ordered::Map;
 use crate::supervise::wire::{Request, SOFT};
-use std::collections::BTreeMap;
 
 /// What one line wants done later.
 #[derive(Default)]
 pub(super) struct Ahead {
     /// What was answered on this line: whether it was as asked.
-    settled: BTreeMap<u32, bool>,
+    settled: Map<u32, bool>,
     steps: Vec<Option<Step>>,
     /// Which steps wait for an answer; `true`: any answer will do.
-    waiting: BTreeMap<u32, Vec<(usize, bool)>>,
+    waiting: Map<u32, Vec<(usize, bool)>>,
 }
 
 struct Step {

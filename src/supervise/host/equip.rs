@@ -13,6 +13,7 @@ use super::faults::Step;
 use super::service::{self, Lock, Service};
 use super::{Host, Id, Token, launch};
 use crate::diag::{self, Error, Result, Unable, code};
+use crate::ordered::Map;
 use crate::process::Pid;
 use crate::scan::Identity;
 use crate::servicedir;
@@ -20,7 +21,6 @@ use crate::supervise::machine::{Event, Leave};
 use crate::sys::{Errno, clock, process};
 use rustix::event::epoll;
 use rustix::fs::CWD;
-use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -172,8 +172,8 @@ pub(super) fn is(dir: &OwnedFd, identity: Identity) -> bool {
 }
 
 /// The service directories whose FIFOs our ancestors keep, under the names that they have now.
-fn kept_directories() -> BTreeMap<Identity, PathBuf> {
-    let mut found = BTreeMap::new();
+fn kept_directories() -> Map<Identity, PathBuf> {
+    let mut found = Map::new();
     let mut next = process::stat(Pid::own()).and_then(|own| Pid::from_raw(own.ppid));
     while let Some(pid) = next {
         for entry in std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten() {

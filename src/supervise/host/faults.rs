@@ -5,8 +5,8 @@
 
 use super::Host;
 use crate::diag::{self, Level};
+use crate::ordered::{Map, Set};
 use crate::sys::Errno;
-use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// What could not be done.
@@ -22,12 +22,12 @@ pub(super) enum Step {
 
 /// Who is hit by what. Empty nearly always.
 #[derive(Default)]
-pub(super) struct Faults(BTreeMap<i32, Hit>);
+pub(super) struct Faults(Map<i32, Hit>);
 
 #[derive(Default)]
 struct Hit {
-    now: BTreeSet<(Box<str>, Step)>,
-    ever: BTreeSet<Box<str>>,
+    now: Set<(Box<str>, Step)>,
+    ever: Set<Box<str>>,
 }
 
 impl Faults {

@@ -50,6 +50,7 @@ use super::oneshot;
 use super::place::Place;
 use super::wire::{Finish, Request};
 use crate::diag::{self, Error, Result, Trouble, Unable, code};
+use crate::ordered::{Map, Set};
 use crate::process::{Pid, Signal, WaitStatus};
 use crate::scan::Identity;
 use crate::servicedir;
@@ -58,7 +59,7 @@ use crate::sys::signal::{Blocked, SignalFd};
 use crate::sys::{Errno, clock, process, socket, wait};
 use crate::time::Mono;
 use rustix::event::epoll;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -142,9 +143,9 @@ struct Link {
 /// What is on a list.
 #[derive(Default)]
 struct Listed {
-    supervised: BTreeSet<Identity>,
+    supervised: Set<Identity>,
     /// By name.
-    deferred: BTreeSet<String>,
+    deferred: Set<String>,
 }
 
 impl Link {
@@ -236,19 +237,19 @@ struct Host {
     /// Counts who an index has been of, so that an event for an earlier one is told apart.
     lives: Vec<u16>,
     free: Vec<Id>,
-    identities: BTreeMap<Identity, Id>,
-    by_pid: BTreeMap<Pid, Id>,
-    names: BTreeMap<Box<str>, Id>,
-    timers: BTreeSet<(Mono, Id)>,
+    identities: Map<Identity, Id>,
+    by_pid: Map<Pid, Id>,
+    names: Map<Box<str>, Id>,
+    timers: Set<(Mono, Id)>,
     due: VecDeque<Id>,
     /// By name.
-    deferred: BTreeMap<String, Deferred>,
+    deferred: Map<String, Deferred>,
     /// Where directories are now that are not where they were; looked for when first needed.
-    kept_directories: Option<BTreeMap<Identity, PathBuf>>,
+    kept_directories: Option<Map<Identity, PathBuf>>,
     attic: Attic,
     awake: Awake,
     /// Descents of services with `kill-mode` `tree` that are being ended.
-    hunts: BTreeMap<Id, Hunt>,
+    hunts: Map<Id, Hunt>,
     /// Children of whoever became us: they are no service's.
     inherited: Vec<Member>,
     single: bool,
@@ -329,16 +330,16 @@ impl Host {
             services: Vec::new(),
             lives: Vec::new(),
             free: Vec::new(),
-            identities: BTreeMap::new(),
-            by_pid: BTreeMap::new(),
-            names: BTreeMap::new(),
-            timers: BTreeSet::new(),
+            identities: Map::new(),
+            by_pid: Map::new(),
+            names: Map::new(),
+            timers: Set::new(),
             due: VecDeque::new(),
-            deferred: BTreeMap::new(),
+            deferred: Map::new(),
             kept_directories: None,
             attic: Attic::default(),
             awake: Awake::new(),
-            hunts: BTreeMap::new(),
+            hunts: Map::new(),
             inherited: if single { tree::children() } else { Vec::new() },
             single,
             place,

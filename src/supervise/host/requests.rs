@@ -4,6 +4,7 @@ use super::faults::Step;
 use super::service::{Body, Service};
 use super::{Goal, Host, Id, Link, Listed, Token, service};
 use crate::diag::{self, Error};
+use crate::ordered::Set;
 use crate::process::WaitStatus;
 use crate::scan::{CATCH_ALL, Identity};
 use crate::servicedir;
@@ -16,7 +17,6 @@ use crate::supervise::wire::{BATCH_BYTES, Finish, Outcome, Reply, Request, Stand
 use crate::sys::{Errno, clock, process, socket};
 use crate::time::Mono;
 use rustix::event::epoll;
-use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -254,7 +254,7 @@ impl Host {
         let Some(Some(Link { listing, .. })) = self.links.get_mut(link as usize) else { return };
         let Some(listing) = listing.take() else { return };
         // One that was put off may have been taken in since.
-        let taken_in: BTreeSet<Id> = listing
+        let taken_in: Set<Id> = listing
             .deferred
             .iter()
             .filter(|name| !self.deferred.contains_key(*name))

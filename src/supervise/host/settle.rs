@@ -5,13 +5,13 @@ use super::service::{Body, Service, Written};
 use super::tree::Hunt;
 use super::{Goal, Host, Id, UNKNOWN_END};
 use crate::diag::Error;
+use crate::ordered::Map;
 use crate::process::WaitStatus;
 use crate::supervise::machine::Event;
 use crate::supervise::oneshot;
 use crate::supervise::wire::{Outcome, Reply, Settled};
 use crate::sys::{Errno, clock, process, wait};
 use crate::time::Mono;
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 impl Host {
@@ -258,7 +258,7 @@ impl Host {
             return;
         }
         let waiting = std::mem::take(&mut self.deferred);
-        let (ready, rest): (BTreeMap<_, _>, _) = waiting.into_iter().partition(|(_, d)| d.at <= now);
+        let (ready, rest): (Map<_, _>, _) = waiting.into_iter().partition(|(_, d)| d.at <= now);
         self.deferred = rest;
         let (loggers, services): (Vec<_>, Vec<_>) =
             ready.into_iter().partition(|(name, _)| name.ends_with("/log"));

@@ -20,6 +20,7 @@
 
 use super::service::{Body, Service};
 use super::{Host, Id, Token};
+use crate::ordered::Map;
 use crate::process::{Pid, Signal, WaitStatus};
 use crate::supervise::descent::{self, Main, Member, Reaper};
 use crate::supervise::machine::{State, To};
@@ -28,7 +29,6 @@ use crate::sys::signal;
 use crate::sys::{clock, process, wait};
 use crate::time::Mono;
 use rustix::event::{PollFd, PollFlags, poll};
-use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -278,7 +278,7 @@ pub(super) fn children() -> Vec<Member> {
     all.filter(|(_, stat)| stat.ppid == own).map(|(pid, stat)| (pid, stat.start)).collect()
 }
 
-type Held = BTreeMap<Pid, (Member, OwnedFd, String)>;
+type Held = Map<Pid, (Member, OwnedFd, String)>;
 
 /// Opens a process if it is still the same.
 fn open((pid, start): Member) -> Option<OwnedFd> {
