@@ -143,7 +143,7 @@ impl Spool {
     pub fn open(dir: impl AsFd, left: &mut Vec<u8>) -> Result<(Spool, Found), Errno> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let file = openat(dir, NAME, flags, Mode::from_raw_mode(0o600))?;
-        let world = process::pid_world();
+        let world = process::pid_world().unwrap_or_default();
         let boot = [world[0], world[1], world[2], world[3]];
         let end = (fstat(&file)?.st_size as u64).max(RAW);
         let mut spool = Spool { file, end, read: end, number: 0, boot, cut: false, buf: Vec::new() };

@@ -178,6 +178,7 @@ impl Journal {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let mut file = openat(&dir, name, flags, Mode::from_raw_mode(0o600))?;
         let mut header = Shared::file(&file, 0, HEADER_BYTES)?;
+        // Where that cannot be told just now the file stays as it is, for a successor.
         let mut expected = header.iter().zip(origin(&file)?);
         if header[0].load(Ordering::Relaxed) != 0
             && expected.any(|(word, expected)| word.load(Ordering::Relaxed) != expected)
@@ -567,7 +568,7 @@ impl Journal {
 fn origin(file: &OwnedFd) -> Result<[u32; ORIGIN_WORDS], Errno> {
     let Identity { device, inode } = Identity::of(file)?;
     let mut words = [MAGIC; ORIGIN_WORDS];
-    words[1..7].copy_from_slice(&process::pid_world());
+    words[1..7].copy_from_slice(&process::pid_world()?);
     words[7..].copy_from_slice(&[device as u32, (device >> 32) as u32, inode as u32, (inode >> 32) as u32]);
     Ok(words)
 }

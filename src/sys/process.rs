@@ -85,19 +85,26 @@ fn parse_stat(line: &[u8]) -> Option<Stat> {
 }
 
 /// What pids mean here: words that are different after a reboot and in another PID namespace. Zeros where there
-/// is no `/proc`.
-pub fn pid_world() -> [u32; 6] {
+/// is no `/proc`. An error: that cannot be known now, for want of descriptors or memory.
+pub fn pid_world() -> Result<[u32; 6], Errno> {
     let mut world = [0; 6];
     let mut text = [0u8; 36];
-    let boot = open("/proc/sys/kernel/random/boot_id", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
-    if boot.is_ok_and(|file| rustix::io::read(&file, &mut text) == Ok(36)) {
-        let digits = text.iter().filter_map(|digit| (*digit as char).to_digit(16));
-        digits.take(32).enumerate().for_each(|(i, digit)| world[i / 8] = world[i / 8] << 4 | digit);
+    match open("/proc/sys/kernel/random/boot_id", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
+        Ok(file) if rustix::io::read(&file, &mut text)? == 36 => {
+            let digits = text.iter().filter_map(|digit| (*digit as char).to_digit(16));
+            digits.take(32).enumerate().for_each(|(i, digit)| world[i / 8] = world[i / 8] << 4 | digit);
+        }
+        Err(e) if crate::diag::is_exhausted(e) => return Err(e),
+        _ => {}
     }
     world[4] = rustix::fs::stat("/proc/self/ns/pid").map_or(0, |namespace| namespace.st_ino as u32);
     // The number of a namespace may be used again; its first process was not made at the same time.
-    world[5] = Pid::from_raw(1).and_then(stat).map_or(0, |first| (first.start / TICK_NS) as u32);
-    world
+    let first = match Pid::from_raw(1).map(try_stat) {
+        Some(Err(e)) if crate::diag::is_exhausted(e) => return Err(e),
+        first => first.and_then(|stat| stat.ok().flatten()),
+    };
+    world[5] = first.map_or(0, |first| (first.start / TICK_NS) as u32);
+    Ok(world)
 }
 
 /// A process as people know it: `bash (pid 312)`, or the pid alone when nothing more can be known of it.
@@ -352,10 +359,10 @@ pub fn raise_nofile() {
         {
             soft.store(limit.rlim_cur, Ordering::Relaxed);
             hard.store(limit.rlim_max, Ordering::Relaxed);
-            limit.rlim_cur = limit.rlim_max;
-            libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
         }
     }
+    // Also in a process that was forked by one whose limit somebody has lowered meanwhile.
+    raise_nofile_again();
 }
 
 /// Undoes [`give_back_nofile`]: we did not become another program.

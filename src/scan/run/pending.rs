@@ -41,7 +41,9 @@ impl Pending {
         let file = rustix::fs::open(format!("{DIR}/pending"), flags, Mode::from_raw_mode(0o600));
         let page =
             file.and_then(|file| Shared::file(&file, 0, BYTES)).or_else(|_| Shared::anonymous(BYTES))?;
-        let origin = [MAGIC].into_iter().chain(process::pid_world());
+        // What there is may be ours, and cannot be told to be just now.
+        let Ok(world) = process::pid_world() else { return Shared::anonymous(BYTES).map(Pending) };
+        let origin = [MAGIC].into_iter().chain(world);
         if page.iter().zip(origin.clone()).any(|(word, is)| word.load(Ordering::Relaxed) != is) {
             page.iter().for_each(|word| word.store(0, Ordering::Relaxed));
             page.iter().zip(origin).for_each(|(word, is)| word.store(is, Ordering::Relaxed));
