@@ -349,7 +349,9 @@ fn the_exit_code_is_what_a_service_wrote_before_it_asked_for_the_end() {
 
 #[test]
 fn where_nothing_can_be_written_it_is_refused_with_what_to_do() {
-    let nowhere = "for dir in /dev/shm /tmp /var/tmp; do mount -t tmpfs -o ro tmpfs $dir; done;";
+    // The programs under test may lie below one of them.
+    let nowhere = "for dir in /dev/shm /tmp /var/tmp; do
+        mount --bind $dir $dir; mount -o remount,bind,ro $dir; done;";
     let Some(image) = Image::new() else { return };
     let ended = image.setup(&format!("mount -o remount,ro /run; {nowhere}")).run(&["true"]);
     ended

@@ -29,6 +29,7 @@ const SCENARIOS: &[Entry] = &[
     ("a_stop_that_has_begun", a_stop_that_has_begun),
     ("what_was_to_be_pruned", what_was_to_be_pruned),
     ("killed_is_not_crashed", killed_is_not_crashed),
+    ("few_descriptors_lose_nothing", few_descriptors_lose_nothing),
 ];
 
 /// The container is about to be stopped: what dies then is not started again, whoever supervises it.
@@ -78,6 +79,27 @@ fn killed_is_not_crashed(w: &World) {
     }
     assert_eq!(a.pid(), pid);
     assert_eq!(svscan.said(), "");
+}
+
+/// Whatever a successor cannot open for want of descriptors: what is remembered of the service stays. A supervisor
+/// that took its journal for another boot's started a service that was down.
+fn few_descriptors_lose_nothing(w: &World) {
+    let a = w.service("a", "echo start >>$BASE/starts; exec sleep 1000");
+    let first = w.supervise(&a);
+    a.pid();
+    w.ok("svc", &["-T", "30000", "-wD", "-d", &a.path]);
+    drop(first);
+    for limit in 16..36 {
+        let mut starved = w.start_daemon_after(&format!("ulimit -n {limit};"), "supervise", &[&a.path]);
+        let told = || w.code("svc", &["-T", "30000", "-wd", "-d", &a.path]) == 0;
+        until("it has given up or works", || !starved.is_running() || told());
+        drop(starved);
+        assert_eq!(fs::read_to_string("starts").unwrap(), "start\n", "with {limit} descriptors");
+    }
+    let _last = w.supervise(&a);
+    w.ok("svc", &["-T", "30000", "-wU", "-u", &a.path]);
+    assert_eq!(fs::read_to_string("starts").unwrap(), "start\nstart\n");
+    assert_eq!(a.deaths().len(), 1, "deaths are remembered");
 }
 
 /// The child of svscan that holds the lock.
