@@ -15,9 +15,11 @@ pub fn a004_edited_while_it_runs(w: &World) {
     a.script("finish", "read x <gate2");
     let mut svscan = w.svscan(&[]);
     let phases = ["up", "finish", "down", "throttled"];
+    // The shell has opened the script, which is about to be replaced.
+    let begun = |lives: usize| until_eq(lives, || a.read("lives").lines().count());
     for phase in phases {
         match phase {
-            "up" => drop(a.pid()),
+            "up" => begun(1),
             "finish" => {
                 a.file("gate", "\n");
                 until("finish runs", || a.status().flags & 2 != 0);
@@ -29,7 +31,7 @@ pub fn a004_edited_while_it_runs(w: &World) {
             }
             _ => {
                 w.ok("svc", &["-u", &a.path]);
-                a.pid();
+                begun(2);
             }
         }
         for name in [
