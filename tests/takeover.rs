@@ -106,8 +106,12 @@ fn few_descriptors_lose_nothing(w: &World) {
 fn supervisor(svscan: i32) -> i32 {
     let is_ours = |pid: &i32| is_alive(*pid) && parent(*pid) == svscan && runs_supervise(*pid);
     let find = || support::descendants().into_iter().find(is_ours);
-    until("there is a supervisor", || find().is_some());
-    find().unwrap()
+    let mut found = None;
+    until("there is a supervisor", || {
+        found = find();
+        found.is_some()
+    });
+    found.unwrap()
 }
 
 fn runs_supervise(pid: i32) -> bool {

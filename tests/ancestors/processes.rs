@@ -165,8 +165,12 @@ fn supervisor_of(svscan: &Running) -> i32 {
     let children = || read(&format!("/proc/{0}/task/{0}/children", svscan.pid()));
     let is_it =
         |pid: &&str| read(&format!("/proc/{pid}/comm")) == "supervise\n" && is_alive(pid.parse().unwrap());
-    until("there is a supervisor", || children().split_whitespace().any(|pid| is_it(&pid)));
-    children().split_whitespace().find(is_it).unwrap().parse().unwrap()
+    let mut found = None;
+    until("there is a supervisor", || {
+        found = children().split_whitespace().find(is_it).and_then(|pid| pid.parse().ok());
+        found.is_some()
+    });
+    found.unwrap()
 }
 
 /// Every combination of what can be set for a start has its effect.
