@@ -932,6 +932,7 @@ fn killed_at_random(script: &[&str], but_seven: bool) {
     let total = feeder.join().unwrap();
     let last = format!("{} end\n", total - 1);
     until("the last line is there", || read("dir/current").ends_with(&last) || text("dir").ends_with(&last));
+    until("it heeds signals", || heeds_signals(logger.pid()));
     kill(logger.pid(), Signal::HUP);
     assert_eq!(logger.end().code, 0);
     let all = text("dir");
@@ -977,6 +978,13 @@ fn killed_everywhere(script: &[&str], twice: bool) {
     }
     assert!(killed > 0);
     println!("{total} places; {tried} tried, {killed} kills: none lost, none doubled");
+}
+
+/// Whether a logger that was just started has got so far that a signal does not end it.
+fn heeds_signals(pid: i32) -> bool {
+    let status = read(&format!("/proc/{pid}/status"));
+    let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:"));
+    blocked.is_some_and(|mask| u64::from_str_radix(mask.trim(), 16).unwrap() & 1 != 0)
 }
 
 /// Returns how many stops were seen, and how often somebody was killed.
@@ -1026,6 +1034,7 @@ fn kill_at(script: &[&str], at: u32, second: u32) -> (u32, u32) {
     until(&format!("all lines are there, {place}: {:?}", names("dir")), || {
         text("dir").lines().count() >= expected.lines().count()
     });
+    until("it heeds signals", || heeds_signals(current.pid()));
     kill(current.pid(), Signal::HUP);
     let ran = current.end();
     assert_eq!(ran.code, 0, "{place}: {ran:?}");
