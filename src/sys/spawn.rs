@@ -15,6 +15,8 @@
 //!   (`CLONE_FILES`) and then asks for a private copy of its low end only (`close_range` with
 //!   `CLOSE_RANGE_UNSHARE`). So what a child is to have must lie in the window below 16, which we keep for
 //!   this ([`reserve_window`]). Before Linux 5.9 the table is copied.
+//! - *A shared table must not grow.* The kernel then waits until no processor can still be reading the old one:
+//!   10 to 30 ms. Whoever opens something while the child is on its way has room for it ([`make_room`]).
 //! - *Signals are blocked* in us and so in the child, until it has its own table of handlers: none runs here.
 
 use super::attributes::Attributes;
@@ -25,7 +27,7 @@ use rustix::fs::{Mode, OFlags};
 use std::cell::UnsafeCell;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 
 /// The first descriptor that is not inherited by a child whatever happens. Those from 3 up to here are the
 /// window.
@@ -39,6 +41,12 @@ const SLOTS: std::ops::Range<RawFd> = 3..PLACEHOLDER;
 
 /// How many descriptors a child can be given.
 pub const MAX_FDS: usize = (SLOTS.end - SLOTS.start) as usize;
+
+/// Numbers below this have a place in our table of descriptors.
+static ROOM: AtomicI32 = AtomicI32::new(0);
+
+/// So many descriptors may be opened while a child is on its way.
+const MOST_MEANWHILE: RawFd = 64;
 
 /// `close_range(2)` with CLOSE_RANGE_UNSHARE works here.
 static CAN_UNSHARE: AtomicBool = AtomicBool::new(true);
@@ -239,6 +247,9 @@ impl<'a> Spawn<'a> {
         // What gives a child its attributes sets errno where it fails, which we would share.
         let alike = self.attributes.is_none() && self.mask.is_none();
         let meanwhile = meanwhile.filter(|_| share && alike && raw::HERE);
+        if unshare && meanwhile.is_some() {
+            make_room(self.dir.map_or(WINDOW_END, |dir| dir.as_raw_fd()));
+        }
         let mut flags = libc::SIGCHLD | libc::CLONE_PARENT_SETTID;
         if share {
             flags |= libc::CLONE_VM;
@@ -288,6 +299,25 @@ impl<'a> Spawn<'a> {
             return self.start_now(None);
         }
         Err(failure)
+    }
+}
+
+/// Lets our table of descriptors grow now, as long as it is ours alone, if it might have to soon. `near`: a number
+/// that was given lately; the next ones follow it.
+fn make_room(near: RawFd) {
+    let needed = near.saturating_add(MOST_MEANWHILE);
+    if needed <= ROOM.load(Ordering::Relaxed) {
+        return;
+    }
+    // Twice what is needed, so that it is seldom done. Where the limit of open files is lower, what grows then does.
+    let room = (needed as u32).next_power_of_two().saturating_mul(2).min(1 << 30) as RawFd;
+    ROOM.store(room, Ordering::Relaxed);
+    // SAFETY: the new descriptor has no owner; it is closed where it was made.
+    unsafe {
+        let highest = libc::fcntl(PLACEHOLDER, libc::F_DUPFD_CLOEXEC, room - 1);
+        if highest >= 0 {
+            libc::close(highest);
+        }
     }
 }
 
@@ -648,5 +678,31 @@ mod tests {
                 Some((step, errno)) => assert_eq!(started, Err(SpawnError { step, errno })),
             }
         }
+    }
+
+    /// A table that grew while a child shares it would keep us waiting.
+    #[test]
+    fn the_table_of_descriptors_has_room_for_what_is_done_meanwhile() {
+        let capacity = || {
+            let status = std::fs::read_to_string("/proc/self/status").unwrap();
+            let line = status.lines().find_map(|line| line.strip_prefix("FDSize:"));
+            line.unwrap().trim().parse::<usize>().unwrap()
+        };
+        let blocked = super::super::signal::block_all();
+        // Where a table of the smallest size would end.
+        let crowd: Vec<OwnedFd> =
+            (0..40).map(|_| rustix::fs::open("/", OFlags::PATH, Mode::empty()).unwrap()).collect();
+        let (programs, argv) = arguments(c"/bin/true");
+        let spawn = Spawn { dir: crowd.last().map(AsFd::as_fd), ..Spawn::new(&programs, &argv) };
+        let mut sizes = Vec::new();
+        let mut meanwhile = || {
+            sizes.push(capacity());
+            let more: Vec<_> = (0..MOST_MEANWHILE - 2).map(|_| crowd[0].try_clone().unwrap()).collect();
+            sizes.push(capacity());
+            drop(more);
+        };
+        let pid = spawn.start_while(blocked, &mut meanwhile).unwrap();
+        super::super::wait::reap_pid(pid);
+        assert_eq!(sizes[0], sizes[1]);
     }
 }
