@@ -14,7 +14,7 @@ use rustix::process::{Resource, Rlimit, Signal};
 use std::fs;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::{Command, ExitCode};
 use support::runner::{self, Scenario};
 use support::{
@@ -50,6 +50,7 @@ const SCENARIOS: &[Entry] = &[
     ("read_only_service_directory", read_only_service_directory),
     ("no_line_is_lost", no_line_is_lost),
     ("bad_entries", bad_entries),
+    ("many_at_once", many_at_once),
     ("pruned", pruned),
     ("svc_exit", svc_exit),
     ("two_supervisors", two_supervisors),
@@ -379,6 +380,32 @@ fn bad_entries(w: &World) {
     support::chmod("scan/h-not-executable/run", 0o755);
     w.at("scan/h-not-executable").pid();
     w.at("scan/k-supervise-is-a-file").wait_supervised();
+}
+
+/// Where many are new svscan makes directories while the supervisor starts services: it is all the same.
+fn many_at_once(w: &World) {
+    let names: Vec<String> = (0..300).map(|n| format!("s{n}")).collect();
+    let services: Vec<_> = names.iter().map(|name| w.service(name, SLEEP)).collect();
+    // Somebody listens already, and one was made by hand.
+    fs::create_dir("scan/s299/event").unwrap();
+    fs::create_dir("scan/s150/supervise").unwrap();
+    fs::set_permissions("scan/s150/supervise", fs::Permissions::from_mode(0o755)).unwrap();
+    let _svscan = w.svscan(&[]);
+    let modes = |path: &str| {
+        let mode = |name: &str| fs::metadata(format!("{path}/{name}")).unwrap().permissions().mode() & 0o7777;
+        ["supervise", "event", "supervise/control", "supervise/lock"].map(mode)
+    };
+    for service in &services {
+        w.ok("svwait", &["-u", "-t", "30000", &service.path]);
+    }
+    for (n, service) in services.iter().enumerate() {
+        let expected = match n {
+            150 => [0o755, 0o3730, 0o600, 0o644],
+            299 => [0o700, 0o755, 0o600, 0o644],
+            _ => [0o700, 0o3730, 0o600, 0o644],
+        };
+        assert_eq!(modes(&service.path), expected, "{}", service.path);
+    }
 }
 
 /// What is taken out of the scan directory goes on until it is pruned; what comes back is the same.

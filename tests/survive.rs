@@ -305,15 +305,19 @@ impl Lab {
         self.round.borrow().number
     }
 
-    /// From here on the victim is killed at its place.
-    fn arm(&self) {
-        let mut round = self.round.borrow_mut();
-        let log = format!("killer-{}", round.number);
-        // Both must be there, and the supervisor must have taken over whatever there was.
+    /// Waits until both are there, and the supervisor has taken over whatever there was.
+    fn settle(&self) {
         until("a supervisor is at work", || {
             is_locked("/run/service/.s6-svscan/supervise-lock") && is_locked("/run/service/.s6-svscan/lock")
         });
         self.world.ok("rc", &["list", "--up"]);
+    }
+
+    /// From here on the victim is killed at its place.
+    fn arm(&self) {
+        let mut round = self.round.borrow_mut();
+        let log = format!("killer-{}", round.number);
+        self.settle();
         let (supervise, svscan) = (process("supervise"), process("svscan"));
         let (traced, others) = match self.victim {
             Victim::Supervise => (supervise, vec![]),
@@ -555,7 +559,8 @@ fn finish(lab: &Lab) {
         let files = [("down", ""), ("finish", finish), ("timeout-finish", "0\n")];
         lab.new_service("a", "exec sleep 1000", &files);
     });
-    // That it failed for good the last time may be told again after a kill: who waits for "up" only does not care.
+    // That it failed for good the last time may be told again after a kill, to whoever waits for it to be up now.
+    lab.settle();
     lab.svc(&["-u"], &a);
     lab.world.ok("svwait", &["-u", "-t", "30000", &a.path]);
     let pid = lab.up("a", &a);

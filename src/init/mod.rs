@@ -197,11 +197,11 @@ impl Init {
     fn turn(&mut self) {
         // Nobody tells us of the end of a process that another namespace put here.
         let look = self.waits_for_the_end().then(|| clock::mono().after(LOOK_AGAIN));
-        let deadline = [self.container.deadline(), self.scanner_at, self.keeper.deadline(), look]
+        let now = clock::mono();
+        let deadline = [self.container.deadline(), self.scanner_at, self.keeper.deadline(now), look]
             .into_iter()
             .flatten()
             .min();
-        let now = clock::mono();
         let timeout = deadline.map(|at| {
             let left = at.since(now);
             rustix::time::Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos() as _ }

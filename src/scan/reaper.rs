@@ -103,15 +103,14 @@ impl Keeper {
         Keeper { socket, held: Map::new(), rests_until: None, missed: false }
     }
 
-    /// When it has rested; the loop around it must look again then.
-    pub fn deadline(&self) -> Option<Mono> {
-        self.rests_until
+    /// When it has rested; the loop around it must look again then. None: it does not rest.
+    pub fn deadline(&self, now: Mono) -> Option<Mono> {
+        self.rests_until.filter(|at| now < *at)
     }
 
     /// What to wait for: messages, or nothing while it rests.
-    pub fn poll(&mut self, now: Mono) -> PollFd<'_> {
-        self.rests_until = self.rests_until.filter(|at| now < *at);
-        let flags = if self.rests_until.is_some() { PollFlags::empty() } else { PollFlags::IN };
+    pub fn poll(&self, now: Mono) -> PollFd<'_> {
+        let flags = if self.deadline(now).is_some() { PollFlags::empty() } else { PollFlags::IN };
         PollFd::new(&self.socket, flags)
     }
 

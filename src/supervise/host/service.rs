@@ -456,18 +456,23 @@ pub(super) struct Supervise {
     pub(super) lock: OwnedFd,
     /// `supervise/control`.
     pub(super) control: Fifo,
-    /// It was made just now: there is nothing of an earlier life in it.
+    /// Nobody has supervised here before: there is nothing of an earlier life in it.
     pub(super) new: bool,
 }
 
 /// Opens it in a service directory, and makes it where it is not there.
 pub(super) fn open_supervise(dir: &OwnedFd) -> Result<Supervise> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let open_lock = || openat(dir, "supervise/lock", flags, Mode::from_raw_mode(0o644));
-    let (mut lock, mut new) = (open_lock(), false);
+    let open = |more| openat(dir, "supervise/lock", flags | more, Mode::from_raw_mode(0o644));
+    // svscan makes the directories, the lock is ours to make.
+    let mut lock = open(OFlags::EXCL);
     if lock.as_ref().err() == Some(&Errno::NOENT) {
-        new = servicedir::prepare(dir).unable("make event and supervise")?;
-        lock = open_lock();
+        servicedir::prepare(dir).unable("make event and supervise")?;
+        lock = open(OFlags::EXCL);
+    }
+    let new = lock.is_ok();
+    if lock.as_ref().err() == Some(&Errno::EXIST) {
+        lock = open(OFlags::empty());
     }
     let lock = lock.unable("open supervise/lock")?;
     if !lock::try_lock(&lock).unable("lock supervise/lock")? {
