@@ -36,6 +36,8 @@
 //! - An end that nobody asked for may have been judged ([`Machine::judge`]) before it is told: then the judgement
 //!   says when the service is started again, or that it is not. A person who says `u` overrules it.
 //! - A process may be ours without being our child (adopted). The machine does not know the difference.
+//! - The process may hand over to another one ([`Event::MainPid`]), in the same life: nothing but who it is
+//!   changes, and a stop that is under way goes on.
 #![forbid(unsafe_code)]
 
 use super::extra::Verdict;
@@ -110,6 +112,15 @@ pub enum Event {
     Skipped,
     /// The process has died.
     Died(WaitStatus),
+    /// From now on the main process is another one: run has put itself in the background, or says so.
+    MainPid {
+        /// It.
+        pid: Pid,
+        /// When it was made, in nanoseconds since boot.
+        boot: u64,
+        /// That makes the service ready.
+        ready: bool,
+    },
     /// A newline came on the notification descriptor, or it was found out in another way.
     Ready,
     /// It is not what it should be, and is to begin anew.
@@ -286,6 +297,8 @@ pub struct Machine {
     started: Option<Mono>,
     /// When the present process was made, in nanoseconds since boot.
     boot: u64,
+    /// It is not the one that was started, but one that took its place.
+    followed: bool,
     /// Attempts to start that failed since the last success.
     failures: u32,
     starts: u32,
@@ -319,6 +332,7 @@ impl Machine {
             ready_stamp: Stamp::default(),
             started: None,
             boot: 0,
+            followed: false,
             failures: 0,
             starts: 0,
             deaths: 0,
@@ -367,6 +381,11 @@ impl Machine {
             State::Up { pid, .. } | State::Finish { pid, .. } => Some((pid, self.boot)),
             State::Down { .. } | State::Gone => None,
         }
+    }
+
+    /// Whether the process is one that took the place of the one that was started.
+    pub fn is_followed(&self) -> bool {
+        self.followed
     }
 
     /// What [`Todo::start`] asked for and nobody has answered yet.
@@ -484,6 +503,7 @@ impl Machine {
             Event::NotStarted { temporary } => self.on_not_started(now, temporary, todo),
             Event::Skipped => self.on_skipped(todo),
             Event::Died(status) => self.on_died(now, status, rules, todo),
+            Event::MainPid { pid, boot, ready } => self.on_main_pid(now, pid, boot, ready, todo),
             Event::Ready => self.on_ready(now, todo),
             Event::Expire(why) => self.on_expire(now, why, rules, todo),
             Event::Command(command) => self.on_command(now, command, rules, todo),
@@ -527,7 +547,7 @@ impl Machine {
             Job::Run => {
                 self.state = State::Up { pid, kill_at: None };
                 self.fresh = false;
-                self.ready = false;
+                (self.ready, self.followed) = (false, false);
                 self.told = Told::Nobody;
                 self.stamp = now.into();
                 self.started = Some(now.mono);
@@ -645,6 +665,16 @@ impl Machine {
         self.state = State::Gone;
         self.starting = None;
         todo.events.push(b"x");
+    }
+
+    fn on_main_pid(&mut self, now: Now, main: Pid, boot: u64, ready: bool, todo: &mut Todo) {
+        if let State::Up { pid, .. } = &mut self.state {
+            (*pid, self.boot, self.followed) = (main, boot, true);
+            todo.status = true;
+            if ready {
+                self.on_ready(now, todo);
+            }
+        }
     }
 
     fn on_ready(&mut self, now: Now, todo: &mut Todo) {
@@ -909,8 +939,8 @@ impl Machine {
             None => 0,
             Some(given_up) => 1 << 6 | (given_up as u32) << 7,
         };
-        let drains = u32::from(self.vain_drains) << 8;
-        out.u32(flags | stop | drains | (self.told as u32) << 16 | (self.last_told as u32) << 20);
+        let more = u32::from(self.vain_drains) << 8 | (self.followed as u32) << 24;
+        out.u32(flags | stop | more | (self.told as u32) << 16 | (self.last_told as u32) << 20);
         out.u32(self.wait.0.into());
         out.stamp(self.stamp);
         out.stamp(self.ready_stamp);
@@ -960,6 +990,7 @@ impl Machine {
             ready_stamp: from.stamp(),
             started: from.time(),
             boot: from.u64(),
+            followed: flag(24),
             failures: from.u32(),
             starts: from.u32(),
             deaths: from.u32(),

@@ -38,6 +38,7 @@ const STATES: [(&str, Make); 10] = [
 /// - `ready`: the newline. `shut`: nothing but that nobody listens for one any more.
 /// - `death`: it is recorded, and finish is asked for. `finishing`: that runs.
 /// - `D`, `OD`, `dD`: a life is over, and what is told of it.
+/// - `follow`: another process is the main one. `follow ready`: and it is ready.
 /// - `expire`: down-signal and SIGCONT, and SIGKILL later, if that is not on its way already.
 /// - `unask`: run is not asked for any more. `skip`: it shall not run. `reset`: nothing has been counted.
 /// - `last`: this life is the last. `null`: input and output are no more. `end`: supervision ends.
@@ -91,6 +92,8 @@ const TABLE: &[Row] = &[
     ("skipped",       ["",            "",            "skip",        "",             "",             "",      "",      "",             "",          ""]),
     ("not well",      ["",            "",            "",            "expire",       "expire", "",      "",      "expire",       "",          ""]),
     ("nothing left",  ["",            "",            "retry",       "",             "",             "dD start", "",   "",             "",          ""]),
+    ("main pid",      ["",            "",            "",            "follow",       "follow", "",      "",      "follow",       "",          ""]),
+    ("main pid, ready", ["",          "",            "",            "follow ready", "follow ready", "", "",     "follow ready", "",          ""]),
     ("clock set",     ["clock",       "clock",       "clock",       "clock",        "clock",        "clock", "clock", "clock",        "clock",     "clock"]),
 ];
 
@@ -190,6 +193,8 @@ fn event_of(row: &str, m: &Machine) -> (Event, Definition, Now) {
         "not started" => Event::NotStarted { temporary: false },
         "nothing left" => Event::NotStarted { temporary: true },
         "skipped" => Event::Skipped,
+        "main pid" => Event::MainPid { pid: pid(400), boot: 7, ready: false },
+        "main pid, ready" => Event::MainPid { pid: pid(400), boot: 7, ready: true },
         "not well" => Event::Expire(Told::Health),
         "clock set" => Event::ClockSet,
         letter => Event::Command(Command::try_from(letter.as_bytes()[0]).unwrap()),
@@ -252,6 +257,11 @@ fn apply(word: &str, row: &str, event: Event, now: Now, m: &mut Machine, todo: &
             (m.paused, todo.status) = (false, true);
             m.told = if m.told == Told::Nobody { Told::Health } else { m.told };
             m.state = State::Up { pid, kill_at: until.or(kill_at(500)) };
+        }
+        "follow" => {
+            let State::Up { kill_at, .. } = m.state else { panic!("nobody to follow in {:?}", m.state) };
+            m.state = State::Up { pid: pid(400), kill_at };
+            (m.boot, m.followed, todo.status) = (7, true, true);
         }
         "unask" => m.starting = None,
         "skip" => {
@@ -368,6 +378,7 @@ fn no_event_is_missing() {
         Event::Leave(Leave::Interrupt) => 512,
         Event::Skipped => 1024,
         Event::Expire(_) => 2048,
+        Event::MainPid { .. } => 4096,
     });
-    assert_eq!(kinds.fold(0, |all, kind| all | kind), 4095);
+    assert_eq!(kinds.fold(0, |all, kind| all | kind), 8191);
 }

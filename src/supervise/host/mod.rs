@@ -25,6 +25,8 @@ mod equip;
 mod errand;
 mod faults;
 mod fifo;
+#[allow(dead_code)]
+mod follow;
 mod launch;
 mod obey;
 mod outfit;

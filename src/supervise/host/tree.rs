@@ -261,7 +261,7 @@ impl Host {
         self.is_single() || self.place.is_isolated()
     }
 
-    fn reaper_for(&self, id: Id) -> Option<Reaper> {
+    pub(super) fn reaper_for(&self, id: Id) -> Option<Reaper> {
         let alone = self.has_one_service() && !self.service(id)?.is_logger();
         let own = || self.by_pid.keys().copied().collect();
         alone.then(|| Reaper { pid: Pid::own().raw(), own: own(), inherited: self.inherited.clone() })
