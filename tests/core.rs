@@ -40,6 +40,7 @@ type Entry = (&'static str, fn(&World));
 const SCENARIOS: &[Entry] = &[
     ("lives_are_counted", lives_are_counted),
     ("death_tally_is_bounded", death_tally_is_bounded),
+    ("deaths_close_together", deaths_close_together),
     ("lock_fd", lock_fd),
     ("lock_fd_waits", lock_fd_waits),
     ("timeout_kill_of_a_group", timeout_kill_of_a_group),
@@ -99,6 +100,21 @@ fn death_tally_is_bounded(w: &World) {
     let deaths: Vec<End> = a.deaths().iter().map(|death| death.end).collect();
     let last: u8 = a.read("n").trim().parse().unwrap();
     assert_eq!(deaths, [End::Exit(last - 2), End::Exit(last - 1), End::Exit(last)]);
+}
+
+/// A death that could not be written down yet does not give way to the next.
+fn deaths_close_together(w: &World) {
+    let a = w.service("a", SLEEP);
+    let _svscan = w.svscan(&[]);
+    let (pid, tally) = (a.pid(), "scan/a/supervise/death_tally");
+    mkfifo(tally);
+    w.ok("svc", &["-wr", "-T", "30000", "-r", &a.path]);
+    assert_ne!(a.pid(), pid);
+    fs::remove_file(tally).unwrap();
+    kill(a.pid(), Signal::KILL);
+    until_eq(2, || a.state().deaths);
+    let ends: Vec<End> = a.deaths().iter().map(|death| death.end).collect();
+    assert_eq!(ends, [OurSignal::TERM, OurSignal::KILL].map(End::Signal));
 }
 
 // ------------------------------------------------------------------------------------------------ around run

@@ -51,10 +51,20 @@ impl Host {
                 if let Some(service) = self.service_mut(id) {
                     service.read_definition();
                 }
+                self.write_death_before(id);
                 self.judge_death(id, status);
                 self.feed_as_read(id, Event::Died(status));
             }
             Body::Oneshot(_) => self.feed_oneshot(id, oneshot::Event::Died(status)),
+        }
+    }
+
+    /// There is room for one death that is not in the tally yet: it must not give way to the next.
+    fn write_death_before(&mut self, id: Id) {
+        if self.service(id).is_some_and(|service| service.death.is_some()) {
+            self.wake(id);
+            let Some(service) = self.services[id as usize].as_deref_mut() else { return };
+            service.write_death(&self.journal);
         }
     }
 
