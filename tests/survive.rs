@@ -221,7 +221,7 @@ fn inside(args: &[String]) -> ExitCode {
         round: RefCell::default(),
     };
     let bystander = lab.service("bystander", "exec sleep 1000", &[]);
-    let pid = bystander.pid();
+    let pid = lab.up("bystander", &bystander);
     for (number, place) in args[2..].iter().enumerate() {
         *lab.round.borrow_mut() = Round { number, place: place.parse().unwrap(), killer: None };
         event(&lab);
