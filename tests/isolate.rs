@@ -6,6 +6,7 @@ mod support;
 use rustix::process::Signal;
 use std::fs;
 use std::process::ExitCode;
+use support::refuse::{BEFORE_5_3, refuse};
 use support::runner::{self, Scenario};
 use support::{
     Programs, Running, SLEEP, Service, World, is_alive, is_locked, kill, mkfifo, parent, until, until_eq,
@@ -30,6 +31,8 @@ const SCENARIOS: &[(&str, fn())] = &[
     ("long_names", long_names),
     ("counts_when_supervision_begins", counts_when_supervision_begins),
     ("upgraded", upgraded),
+    ("killed_with_its_scanner, Linux before 5.3", || on_an_old_kernel(killed_with_its_scanner)),
+    ("found_by_the_next_scanner, Linux before 5.3", || on_an_old_kernel(found_by_the_next_scanner)),
 ];
 
 fn programs() -> Programs {
@@ -38,6 +41,11 @@ fn programs() -> Programs {
 
 fn world() -> World {
     World::new(programs(), programs())
+}
+
+fn on_an_old_kernel(scenario: fn()) {
+    refuse(BEFORE_5_3);
+    scenario();
 }
 
 /// Whose child the process of a service is: its supervisor.

@@ -5,6 +5,7 @@ mod support;
 use rustix::process::Signal;
 use std::fs;
 use std::process::{Command, ExitCode};
+use support::refuse::{BEFORE_5_3, refuse};
 use support::runner::{self, Scenario};
 use support::{
     Programs, Running, SLEEP, Service, World, is_alive, is_locked, kill, mkfifo, parent, stat, until,
@@ -28,6 +29,8 @@ const SCENARIOS: &[(&str, fn())] = &[
     ("supervisor_killed", supervisor_killed),
     ("faulty", faulty),
     ("whose_child_it_is_not", whose_child_it_is_not),
+    ("tree, Linux before 5.3", || on_an_old_kernel(tree)),
+    ("supervisor_killed, Linux before 5.3", || on_an_old_kernel(supervisor_killed)),
 ];
 
 fn programs() -> Programs {
@@ -36,6 +39,11 @@ fn programs() -> Programs {
 
 fn world() -> World {
     World::new(programs(), programs())
+}
+
+fn on_an_old_kernel(scenario: fn()) {
+    refuse(BEFORE_5_3);
+    scenario();
 }
 
 /// Starts one in run's own session, one in a session of its own, and one in a session of its own whose

@@ -8,6 +8,7 @@ use rustix::process::Signal;
 use std::fs;
 use std::process::ExitCode;
 use std::time::Duration;
+use support::refuse::{BEFORE_5_3, refuse};
 use support::runner::{self, Scenario};
 use support::{Programs, SLEEP, World, is_alive, kill, parent, until};
 
@@ -30,6 +31,7 @@ const SCENARIOS: &[Entry] = &[
     ("what_was_to_be_pruned", what_was_to_be_pruned),
     ("killed_is_not_crashed", killed_is_not_crashed),
     ("few_descriptors_lose_nothing", few_descriptors_lose_nothing),
+    ("nobody_tells_of_its_end", nobody_tells_of_its_end),
 ];
 
 /// The container is about to be stopped: what dies then is not started again, whoever supervises it.
@@ -100,6 +102,27 @@ fn few_descriptors_lose_nothing(w: &World) {
     w.ok("svc", &["-T", "30000", "-wU", "-u", &a.path]);
     assert_eq!(fs::read_to_string("starts").unwrap(), "start\nstart\n");
     assert_eq!(a.deaths().len(), 1, "deaths are remembered");
+}
+
+/// The kernel has no pidfds, and whoever reaps what was taken over is no program of ours: it is looked whether it lives.
+/// That this is so is said once.
+fn nobody_tells_of_its_end(w: &World) {
+    refuse(BEFORE_5_3);
+    let a = w.service("a", SLEEP);
+    let svscan = w.svscan(&[]);
+    let (pid, supervise) = (a.pid(), parent(a.pid()));
+    [svscan.pid(), supervise].into_iter().for_each(|pid| kill(pid, Signal::KILL));
+    until("both are dead", || !is_alive(svscan.pid()) && !is_alive(supervise));
+    let svscan = w.start_daemon("svscan", &["scan"]);
+    until("it is taken over", || a.state().adopted == 1);
+    assert_eq!(a.pid(), pid);
+    kill(pid, Signal::TERM);
+    until("it is started again", || a.status().is_up() && a.status().pid != pid);
+    assert_eq!(svscan.said().matches("unable to open a pidfd: Function not implemented").count(), 1);
+    kill(parent(a.pid()), Signal::KILL);
+    until("it is taken over again", || a.state().adopted == 2);
+    w.ok("svc", &["-wD", "-T", "30000", "-k", "-O", &a.path]);
+    assert_eq!(a.status().wait, 9, "whoever is ours tells how");
 }
 
 /// The child of svscan that holds the lock.

@@ -11,6 +11,7 @@
 pub mod clock;
 pub mod interop;
 pub mod killer;
+pub mod refuse;
 pub mod runner;
 
 use perennial::servicedir::event::{self, Audience, Listener};

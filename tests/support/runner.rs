@@ -121,6 +121,7 @@ fn start(id: &str) -> Child {
 /// A copy of the test program: one scenario in one world.
 fn run_one(scenarios: &[Scenario<'_>], id: &str) -> ExitCode {
     let scenario = scenarios.iter().find(|s| s.id == id).unwrap();
+    super::refuse::refuse_as_told();
     wait::become_subreaper().unwrap();
     let dir = shared_dir().join(format!("world-{}", std::process::id()));
     fs::create_dir_all(&dir).unwrap();

@@ -30,7 +30,7 @@ use crate::supervise::journal::{Birth, INPUT_BYTES, Kind, SlotId};
 use crate::supervise::machine::{Event, Job, Machine};
 use crate::supervise::oneshot::{self, Oneshot};
 use crate::sys::{Errno, clock, process, wait};
-use crate::time::Now;
+use crate::time::{Mono, Now};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
@@ -45,6 +45,9 @@ enum Fate {
 /// A wall clock stamp and the kernel's idea of when a process began may differ by this much, for a process
 /// of which nothing but `supervise/status` is left.
 const STAMP_TOLERANCE: Duration = Duration::from_secs(2);
+
+/// How soon it is looked again at a process that no descriptor stands for.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// So long may a lock outlive who held it.
 const LOCK_LINGERS: Duration = Duration::from_millis(50);
@@ -89,6 +92,7 @@ impl Host {
             // A logger that was to end with its service: is that over?
             self.close_pipe_if_over(id);
         }
+        self.say_what_is_missing();
         // Children that died while we were becoming what we are.
         self.reap();
     }
@@ -232,23 +236,52 @@ impl Host {
             Fate::Gone => {
                 self.by_pid.insert(pid, id);
                 if let Some(service) = self.service_mut(id) {
-                    service.adopted = Some(Adopted { pidfd: None, dead_since: Some(clock::mono()) });
+                    let dead_since = Some(clock::mono());
+                    service.adopted = Some(Adopted { pidfd: None, dead_since, look_at: None });
                 }
             }
         }
     }
 
     fn adopt_running(&mut self, id: Id, pidfd: Option<OwnedFd>) {
+        let in_container = self.in_container;
         let Some(service) = self.service_mut(id) else { return };
         // Its reaper tells of its end as well: where descriptors are scarce, they are for services to come.
         let plenty = process::nofile() / 8 * 7;
         let pidfd = pidfd.filter(|fd| fd.as_raw_fd() < plenty);
-        service.adopted = Some(Adopted { pidfd, dead_since: None });
+        // Whoever reaps tells of its end, if it is ours; without a descriptor nobody else does.
+        let look_at = (pidfd.is_none() && !in_container).then(clock::mono);
+        service.adopted = Some(Adopted { pidfd, dead_since: None, look_at });
         service.adoptions += 1;
         service.status_due = true;
         self.watch_adopted(id);
         // Our predecessor may have told it to end.
         self.note_descent(id);
+    }
+
+    /// Looks whether a process lives of whose end nothing tells for sure.
+    pub(super) fn look_after(&mut self, id: Id, now: Mono) {
+        let Some(service) = self.service_mut(id) else { return };
+        let (Some((pid, boot)), Some(adopted)) = (service.process(), &mut service.adopted) else { return };
+        if adopted.dead_since.is_some() || adopted.look_at.take_if(|at| *at <= now).is_none() {
+            return;
+        }
+        match process::stat(pid).filter(|stat| process::same_birth(boot, stat.start)) {
+            Some(stat) if stat.state != b'Z' => adopted.look_at = Some(now.after(LOOK_AGAIN)),
+            stat => self.on_adopted(id, stat.is_none()),
+        }
+        self.set_timer(id);
+    }
+
+    /// Before Linux 5.3 there is less that can be promised.
+    fn say_what_is_missing(&self) {
+        let adopted = self.services.iter().flatten().any(|service| service.adopted.is_some());
+        if adopted && let Err(e @ (Errno::NOSYS | Errno::PERM)) = wait::pidfd_open(Pid::own()) {
+            let error = Error::unable("open a pidfd", e);
+            diag::warn(format_args!(
+                "{error}: what was taken over is known by its number and its time of birth, and looked at every second"
+            ));
+        }
     }
 
     /// Lock and control FIFO of a service directory.

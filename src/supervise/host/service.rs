@@ -100,6 +100,8 @@ pub(super) struct Adopted {
     pub(super) pidfd: Option<OwnedFd>,
     /// It is dead; how is waited for until then.
     pub(super) dead_since: Option<Mono>,
+    /// Nothing tells of its end for sure: when it is looked whether it lives.
+    pub(super) look_at: Option<Mono>,
 }
 
 impl Adopted {
@@ -211,18 +213,17 @@ impl Service {
         self.adopted.is_none() || self.process().is_none_or(is_same)
     }
 
-    /// A descriptor of its process. `Ok(None)`: that is not there any more.
+    /// A descriptor of its process. `Ok(None)`: that is not there any more. An error: it may be there, and no
+    /// descriptor is to be had.
     pub(super) fn find_process(&self) -> std::result::Result<Option<OwnedFd>, Errno> {
         let Some((pid, boot)) = self.process() else { return Ok(None) };
-        match wait::pidfd_open(pid) {
-            Ok(pidfd) => {
-                let same = process::try_stat(pid)?.is_some_and(|stat| process::same_birth(boot, stat.start));
-                // No /proc: the number must do.
-                Ok((same || process::stat(Pid::own()).is_none()).then_some(pidfd))
-            }
-            Err(Errno::SRCH) => Ok(None),
-            Err(e) => Err(e),
+        let pidfd = wait::pidfd_open(pid);
+        if pidfd.as_ref().is_err_and(|e| *e == Errno::SRCH) {
+            return Ok(None);
         }
+        let same = process::try_stat(pid)?.is_some_and(|stat| process::same_birth(boot, stat.start));
+        // No /proc: the number must do.
+        if same || process::stat(Pid::own()).is_none() { pidfd.map(Some) } else { Ok(None) }
     }
 
     pub(super) fn is_gone(&self) -> bool {
@@ -241,7 +242,7 @@ impl Service {
             Body::Longrun(l) => l.machine.deadline(),
             Body::Oneshot(o) => o.deadline(),
         };
-        let adopted = self.adopted.as_ref().and_then(|a| a.dead_since);
+        let adopted = self.adopted.as_ref().and_then(|a| a.dead_since.or(a.look_at));
         let asked = self.extra.as_ref().and_then(|aux| aux.mind.deadline());
         [machine, adopted, asked, self.rewrite_at, self.missing_at].into_iter().flatten().min()
     }

@@ -229,6 +229,7 @@ impl Host {
             self.leave_if_nothing_left(id);
             self.ask_overdue(id, now);
             self.run_clocks(id, now);
+            self.look_after(id, now);
             self.give_up_on_status(id, now);
             match self.service(id).map(|s| &s.body) {
                 Some(Body::Longrun(_)) => self.feed(id, Event::Timeout),

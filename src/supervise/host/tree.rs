@@ -25,8 +25,8 @@ use crate::process::{Pid, Signal, WaitStatus};
 use crate::supervise::descent::{self, Main, Member, Reaper};
 use crate::supervise::machine::{State, To};
 use crate::sys::process::Stat;
-use crate::sys::signal;
-use crate::sys::{clock, process, wait};
+use crate::sys::signal::{self, Target};
+use crate::sys::{Errno, clock, process, wait};
 use crate::time::Mono;
 use rustix::event::{PollFd, PollFlags, poll};
 use std::os::fd::OwnedFd;
@@ -72,9 +72,7 @@ impl Hunt {
 
     /// Nobody will go on with it: whoever is stopped must not stay so.
     pub(super) fn end(self) {
-        for (_, pidfd, _) in self.held.values() {
-            let _ = signal::send_pidfd(pidfd, Signal::KILL);
-        }
+        self.held.values().for_each(|(found, _)| found.send(Signal::KILL));
     }
 }
 
@@ -106,9 +104,7 @@ impl Host {
         self.signal(id, pid, To::Process, signal);
         let Some(slot) = self.service(id).map(|service| service.slot) else { return };
         for member in self.journal.members(slot) {
-            if let Some(pidfd) = open(member) {
-                let _ = signal::send_pidfd(&pidfd, signal);
-            }
+            open(member).into_iter().for_each(|found| found.send(signal));
         }
     }
 
@@ -150,8 +146,8 @@ impl Host {
         let Some(mut hunt) = self.hunts.remove(&id) else { return };
         let now = clock::mono();
         if hunt.dying {
-            hunt.held.retain(|_, (_, pidfd, name)| {
-                let dead = is_dead(pidfd);
+            hunt.held.retain(|_, (found, name)| {
+                let dead = found.is_dead();
                 if dead {
                     hunt.killed.push(std::mem::take(name));
                 }
@@ -175,9 +171,9 @@ impl Host {
         if settled || now > hunt.give_up {
             (hunt.dying, hunt.next) = (true, now.after(DYING));
             let token = Token::Hunted(id, self.lives[id as usize]);
-            for (_, pidfd, _) in hunt.held.values() {
-                let _ = signal::send_pidfd(pidfd, Signal::KILL);
-                let _ = self.watch(pidfd, token);
+            for (found, _) in hunt.held.values() {
+                found.send(Signal::KILL);
+                let _ = found.pidfd.as_ref().map(|pidfd| self.watch(pidfd, token));
             }
         }
         self.hunts.insert(id, hunt);
@@ -187,7 +183,7 @@ impl Host {
     fn end_hunt(&mut self, id: Id, hunt: Hunt) {
         let Some(service) = self.service_mut(id) else { return };
         let (slot, status) = (service.slot, service.dead.take());
-        let alive: Vec<String> = hunt.held.into_values().map(|(_, _, name)| name).collect();
+        let alive: Vec<String> = hunt.held.into_values().map(|(_, name)| name).collect();
         let Some(status) = status else {
             if let Main::Alive(pid) = hunt.main {
                 self.signal(id, pid, To::Process, Signal::KILL);
@@ -222,12 +218,12 @@ impl Host {
             // Who waits for a disk does not fork either.
             let may_fork = |state: u8| matches!(state, b'R' | b'S' | b'I');
             settled &= !all.iter().any(|(pid, stat)| *pid == member.0 && may_fork(stat.state));
-            if hunt.held.get(&member.0).is_none_or(|(m, ..)| *m != member)
-                && let Some(pidfd) = open(member)
+            if hunt.held.get(&member.0).is_none_or(|(found, _)| found.member != member)
+                && let Some(found) = open(member)
             {
                 let name = process::shown(member.0);
-                let _ = signal::send_pidfd(&pidfd, Signal::STOP);
-                hunt.held.insert(member.0, (member, pidfd, name));
+                found.send(Signal::STOP);
+                hunt.held.insert(member.0, (found, name));
                 settled = false;
             }
         }
@@ -278,17 +274,43 @@ pub(super) fn children() -> Vec<Member> {
     all.filter(|(_, stat)| stat.ppid == own).map(|(pid, stat)| (pid, stat.start)).collect()
 }
 
-type Held = Map<Pid, (Member, OwnedFd, String)>;
+type Held = Map<Pid, (Found, String)>;
 
-/// Opens a process if it is still the same.
-fn open((pid, start): Member) -> Option<OwnedFd> {
-    let pidfd = wait::pidfd_open(pid).ok()?;
-    (process::stat(pid)?.start == start).then_some(pidfd)
+/// A process that was still the same when it was looked for.
+struct Found {
+    member: Member,
+    /// None: the kernel has no such descriptors, or none for us now.
+    pidfd: Option<OwnedFd>,
 }
 
-fn is_dead(pidfd: &OwnedFd) -> bool {
-    let mut fds = [PollFd::new(pidfd, PollFlags::IN)];
-    poll(&mut fds, Some(&Default::default())).is_ok_and(|n| n > 0)
+/// Finds a process if it is still the same.
+fn open(member: Member) -> Option<Found> {
+    let pidfd = match wait::pidfd_open(member.0) {
+        Err(Errno::SRCH) => return None,
+        pidfd => pidfd.ok(),
+    };
+    let found = Found { member, pidfd };
+    found.stat().map(|_| found)
+}
+
+impl Found {
+    fn stat(&self) -> Option<Stat> {
+        process::stat(self.member.0).filter(|stat| stat.start == self.member.1)
+    }
+
+    fn send(&self, signal: Signal) {
+        let _ = match &self.pidfd {
+            Some(pidfd) => signal::send_pidfd(pidfd, signal),
+            None if self.stat().is_none() => Ok(()),
+            None => signal::send(Target::Process(self.member.0), signal),
+        };
+    }
+
+    fn is_dead(&self) -> bool {
+        let Some(pidfd) = &self.pidfd else { return self.stat().is_none_or(|stat| stat.state == b'Z') };
+        let mut fds = [PollFd::new(pidfd, PollFlags::IN)];
+        poll(&mut fds, Some(&Default::default())).is_ok_and(|n| n > 0)
+    }
 }
 
 /// The process of a service whose descent is to be killed with it.
