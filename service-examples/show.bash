@@ -158,6 +158,16 @@ said() { tail -n +$((${2:-0} + 1)) "$work/log" | grep -q -e "$1"; }
 # pid SERVICE: its process id in the container.
 pid() { inside s6-svstat -o pid "/run/service/$1"; }
 
+# is_up SERVICE
+is_up() { same "$(inside s6-svstat -o up "/run/service/$1")" true; }
+
+# is_another SERVICE PID: it runs, and not as that process.
+is_another() {
+    local pid
+    pid=$(pid "$1")
+    [[ $pid != -1 && $pid != "$2" ]]
+}
+
 # pid_of_program NAME: the process id in the container of a program of ours.
 pid_of_program() {
     inside bash -c '
@@ -595,7 +605,7 @@ clean_up() {
 remove_work() {
     rmdir "$work/root" 2>/dev/null
     rm -rf "$work/cache" "$work/go"
-    rm -f "$work"/{apt,cargo,go-log,init,log,output,zero}
+    rm -f "$work"/{apt,browser,cargo,go-log,init,log,output,zero}
     rmdir "$work"
 }
 
