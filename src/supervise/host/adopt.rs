@@ -249,9 +249,7 @@ impl Host {
         // Its reaper tells of its end as well: where descriptors are scarce, they are for services to come.
         let plenty = process::nofile() / 8 * 7;
         let pidfd = pidfd.filter(|fd| fd.as_raw_fd() < plenty);
-        // Whoever reaps tells of its end, if it is ours; without a descriptor nobody else does.
-        let look_at = (pidfd.is_none() && !in_container).then(clock::mono);
-        service.adopted = Some(Adopted { pidfd, dead_since: None, look_at });
+        service.adopted = Some(Adopted::watched_by(pidfd, in_container));
         service.adoptions += 1;
         service.status_due = true;
         self.watch_adopted(id);

@@ -56,13 +56,14 @@ impl Host {
     pub(super) fn hand_over(&mut self, id: Id, (pid, stat): (Pid, Stat), ready: bool) {
         let is_up =
             |body: &Body| matches!(body, Body::Longrun(l) if matches!(l.machine.state(), State::Up { .. }));
+        let in_container = self.in_container;
         let Some(service) = self.service_mut(id).filter(|s| is_up(&s.body)) else { return };
         let before = service.process().map(|(pid, _)| pid);
         if before != Some(pid) {
             // Of a child of ours we are told. (A pidfd that is closed is out of the epoll set.)
             let is_child = stat.ppid == Pid::own().raw();
-            let adopted = || Adopted { pidfd: wait::pidfd_open(pid).ok(), dead_since: None };
-            service.adopted = if is_child { None } else { Some(adopted()) };
+            let pidfd = || wait::pidfd_open(pid).ok();
+            service.adopted = if is_child { None } else { Some(Adopted::watched_by(pidfd(), in_container)) };
             before.into_iter().for_each(|before| self.forget_pid(id, before));
         }
         if let Some(service) = self.service_mut(id) {

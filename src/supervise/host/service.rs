@@ -105,6 +105,12 @@ pub(super) struct Adopted {
 }
 
 impl Adopted {
+    /// One that lives. Without a descriptor nobody tells of its end but its reaper, if that is `told` to us.
+    pub(super) fn watched_by(pidfd: Option<OwnedFd>, told: bool) -> Adopted {
+        let look_at = (pidfd.is_none() && !told).then(clock::mono);
+        Adopted { pidfd, dead_since: None, look_at }
+    }
+
     /// It is dead, and there is nothing left of it that could be signalled.
     pub(super) fn is_gone(&self) -> bool {
         self.pidfd.is_none() && self.dead_since.is_some()
