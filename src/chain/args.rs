@@ -81,7 +81,7 @@ impl Args {
 
     /// The error for a command line that is not as it should be.
     #[inline(never)]
-    pub fn misused(&self) -> Box<Error> {
+    pub fn misused(&self) -> Error {
         usage(&["usage: ", self.usage])
     }
 

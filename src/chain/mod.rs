@@ -26,6 +26,7 @@ mod child;
 mod run;
 mod table;
 
+pub use crate::diag::Result;
 pub use args::{Args, complain_of_unquoted, strictness};
 pub use child::{Ended, after, fork, reap, spawn, spawn_detached, start, start_with};
 pub use run::main;
@@ -37,9 +38,6 @@ use crate::sys::{Errno, env, fd};
 /// A word of a command line: any bytes but NUL. What commands make words of is never freed: soon another
 /// program is in their place. (Loops, which stay, make none that last.)
 pub type Word = &'static [u8];
-
-/// What can go wrong. Boxed, for then what goes well fits into registers.
-pub type Result<T> = std::result::Result<T, Box<Error>>;
 
 /// What a command comes to.
 #[derive(Debug)]
@@ -136,23 +134,23 @@ pub fn variable_number(name: &[u8]) -> Result<u32> {
 
 /// The error of this code with this text.
 #[inline(never)]
-pub fn failed(code: u8, text: &[&str]) -> Box<Error> {
-    Box::new(Error::new(code, text.concat()))
+pub fn failed(code: u8, text: &[&str]) -> Error {
+    Error::new(code, text.concat())
 }
 
 /// The caller's mistake.
-pub fn usage(text: &[&str]) -> Box<Error> {
+pub fn usage(text: &[&str]) -> Error {
     failed(crate::diag::code::USAGE, text)
 }
 
 /// "unable to DOING: reason".
-pub fn unable(doing: &str, errno: Errno) -> Box<Error> {
+pub fn unable(doing: &str, errno: Errno) -> Error {
     failed(crate::diag::code::SYSTEM, &["unable to ", doing, ": ", crate::diag::reason(errno)])
 }
 
 /// "unable to DOING WHAT: reason".
 #[inline(never)]
-pub fn unable_to(doing: &str, what: &[u8], errno: Errno) -> Box<Error> {
+pub fn unable_to(doing: &str, what: &[u8], errno: Errno) -> Error {
     unable(&[doing, " ", shown(what)].concat(), errno)
 }
 

@@ -17,7 +17,7 @@ pub fn main(command: &'static Command, called: Word, words: Vec<Word>) -> u8 {
         match step(todo.0, todo.1, todo.2).and_then(go) {
             Ok(Ok(next)) => todo = next,
             Ok(Err(code)) => return code,
-            Err(error) => return diag::exit_code(Err(*error)),
+            Err(error) => return diag::exit_code(Err(error)),
         }
     }
 }
@@ -48,7 +48,7 @@ fn go(step: Step) -> Result<std::result::Result<Call, u8>> {
         let called = next.argv.remove(0);
         return Ok(Ok((command, called, next.argv)));
     }
-    Err(Box::new(found.exec(next.argv)))
+    Err(found.exec(next.argv))
 }
 
 /// Where a program is.

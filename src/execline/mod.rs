@@ -10,7 +10,6 @@
 pub mod block;
 pub mod commands;
 mod envfile;
-mod glob;
 mod lexer;
 mod shell;
 pub mod substitute;

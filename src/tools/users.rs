@@ -60,7 +60,7 @@ fn account(name: &[u8]) -> Result<Identity> {
     Ok(Identity { uid: found.uid, gid: found.gid, groups: Some(Database::groups()?.memberships(user)) })
 }
 
-fn unknown(what: &str, name: &[u8]) -> Box<Error> {
+fn unknown(what: &str, name: &[u8]) -> Error {
     let file = if what == "user" { " (not in /etc/passwd)" } else { " (not in /etc/group)" };
     failed(1, &["unknown ", what, ": ", shown(name), file])
 }

@@ -2,8 +2,8 @@
 //! elgetpositionals, multidefine; and multisubstitute, which does several at once.
 
 use crate::chain::*;
-use crate::execline::glob;
 use crate::execline::substitute::{Key, Transform, substitute};
+use crate::glob;
 use crate::sys::env;
 
 /// What has been defined until now.
@@ -33,7 +33,7 @@ impl Defined {
     }
 }
 
-fn no_netstrings() -> Box<crate::diag::Error> {
+fn no_netstrings() -> crate::diag::Error {
     failed(111, &["unable to split the value: it does not consist of netstrings"])
 }
 

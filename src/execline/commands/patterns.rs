@@ -1,7 +1,7 @@
 //! eltest (and `s6-test`), and case.
 
 use crate::chain::*;
-use crate::execline::glob;
+use crate::glob;
 use crate::sys::{env, fd, regex};
 use rustix::fs::{Access, FileType, Stat, access, lstat, stat};
 
@@ -46,7 +46,7 @@ struct Test<'w> {
 }
 
 impl<'w> Test<'w> {
-    fn error(&self) -> Box<crate::diag::Error> {
+    fn error(&self) -> crate::diag::Error {
         usage(&["parse error at argument ", shown(decimal(self.at as i64 + 1))])
     }
 
@@ -183,11 +183,11 @@ fn binary(operator: &[u8], left: &[u8], right: &[u8]) -> Result<bool> {
     })
 }
 
-fn not_a_number(operator: &str) -> Box<crate::diag::Error> {
+fn not_a_number(operator: &str) -> crate::diag::Error {
     usage(&[operator, " requires integer arguments"])
 }
 
-fn no_regex(text: &[u8], why: &str) -> Box<crate::diag::Error> {
+fn no_regex(text: &[u8], why: &str) -> crate::diag::Error {
     usage(&["unable to compile ", shown(text), " into a regular expression: ", why])
 }
 
