@@ -79,6 +79,7 @@ const EVENTS: &[Event] = &[
     ("a restart is refused, and then not", validated_restart),
     ("a service is given up", given_up),
     ("a finish script ends", finish),
+    ("a service goes into the background, and ends there", background),
     ("a service becomes ready", become_ready),
     ("a service starts and is ready at once", ready_at_once),
     ("signals are sent", send_signals),
@@ -586,6 +587,36 @@ fn become_ready(lab: &Lab) {
     lab.world.ok("svwait", &["-U", "-t", "30000", &a.path]);
     assert_eq!(a.pid(), pid);
     lab.svc(&["-wD", "-d"], &a);
+}
+
+/// Whoever remains is found once, is ready, and ends with its own status.
+fn background(lab: &Lab) {
+    let name = format!("a{}", lab.number());
+    let service = once(lab, &name, || {
+        for n in 0..KILLS_PER_CONTAINER {
+            let name = format!("a{n}");
+            mkfifo(&lab.record(&format!("{name}.gate")));
+            let main = "echo $$ >>$record.main; read x <$record.gate; exit $x";
+            let body = format!("export record; setsid -f sh -c '{main}'; exit 0");
+            let finish = ("finish", "echo \"$@\" >>$record.finish");
+            lab.new_service(&name, &body, &[("down", ""), ("forking", ""), finish]);
+        }
+    });
+    let mains = || -> Vec<i32> {
+        lab.lines(&format!("{name}.main")).iter().map(|pid| pid.parse().unwrap()).collect()
+    };
+    lab.arm();
+    lab.svc(&["-wU", "-u"], &service);
+    until("it is followed", || mains().last() == Some(&service.pid()));
+    let main = service.pid();
+    assert_eq!((lab.starts(&name).len(), mains().len()), (1, 1));
+    open_gate(lab, &name, "33");
+    until("it was started again", || mains().len() == 2 && service.status().pid == mains()[1]);
+    died(lab, &name, &service, 1, WaitStatus::exited(33), &format!("33 0 {name} {main}"));
+    until("it is ready", || service.status().flags & 8 != 0);
+    lab.svc(&["-wD", "-d"], &service);
+    assert!(!is_alive(mains()[1]));
+    assert_eq!((lab.starts(&name).len(), mains().len()), (2, 2));
 }
 
 fn ready_at_once(lab: &Lab) {

@@ -25,6 +25,13 @@ pub fn check(definition: &Definition, root: &Root, findings: &mut Findings) {
             findings.error(path, None, why);
         }
     }
+    let path_of = |name: &str| definition.files.iter().find(|(file, _)| file == name);
+    features.forking = definition.has_file("forking");
+    if let Some(Faulty { file, why }) = features.contradiction(definition.has_file("flag-newpidns"))
+        && let Some((_, path)) = path_of(file)
+    {
+        findings.error(path, None, why);
+    }
     let user = definition.files.iter().find(|(file, _)| file == "user");
     if let (Some((_, path)), Some(user), false) = (user, &features.user, root.is_layer())
         && let Err(Faulty { why, .. }) = Account::find(user, root.prefix())

@@ -211,6 +211,8 @@ impl Reader {
         }
         if self.ours != 0 {
             new.take_features(dir, self.ours)?;
+            // Whoever leaves its children behind is not stopped alone, unless that is said.
+            new.kill_tree |= new.is_forking() && self.present >> File::KillMode as u32 & 1 == 0;
         }
         if *self.current != new {
             self.current = shared(new);
@@ -233,7 +235,7 @@ fn shared(definition: Definition) -> Rc<Definition> {
 }
 
 /// Files of which one makes that a service can be ready, and not only up.
-pub const READINESS: [&str; 2] = ["notification-fd", "check"];
+pub const READINESS: [&str; 3] = ["notification-fd", "check", "forking"];
 
 /// Whether the service in `dir` can be ready, and not only up.
 pub fn tells_ready(dir: impl AsFd) -> bool {
@@ -244,7 +246,17 @@ pub fn tells_ready(dir: impl AsFd) -> bool {
 impl Definition {
     /// Whether it can be ready, and not only up.
     pub fn tells_ready(&self) -> bool {
+        self.says_ready() || self.is_forking()
+    }
+
+    /// Whether it says so itself, or is asked: then that it is in the background is not enough.
+    pub fn says_ready(&self) -> bool {
         self.notification_fd.is_some() || self.features.as_ref().is_some_and(|features| features.check)
+    }
+
+    /// Whether run puts itself in the background.
+    pub fn is_forking(&self) -> bool {
+        self.features.as_ref().is_some_and(|features| features.forking)
     }
 
     /// Reads one file into its place; false if its content means nothing. An error says that something is
@@ -326,6 +338,9 @@ impl Definition {
             if let Err(faulty) = taken {
                 self.faulty.get_or_insert(faulty);
             }
+        }
+        if let Some(faulty) = features.contradiction(self.new_pid_namespace) {
+            self.faulty.get_or_insert(faulty);
         }
         self.features = Some(features);
         Ok(())

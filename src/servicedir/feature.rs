@@ -50,7 +50,7 @@ pub fn limit_name(resource: u8) -> &'static str {
 }
 
 /// Files of ours with something in them to be read, in the order in which they are looked at.
-pub const VALUES: [&str; 19] = [
+pub const VALUES: [&str; 20] = [
     "user",
     "umask",
     "limits",
@@ -62,6 +62,7 @@ pub const VALUES: [&str; 19] = [
     "give-up",
     "on-give-up",
     "on-exit",
+    "pid-file",
     "timeout-validate",
     "check-interval",
     "timeout-check",
@@ -76,7 +77,7 @@ pub const VALUES: [&str; 19] = [
 pub const PROGRAMS: [&str; 5] = ["condition", "validate", "fallback", "check", "health"];
 
 /// What else is ours: that it is there says all.
-pub const OTHERS: [&str; 2] = ["env", "env-file"];
+pub const OTHERS: [&str; 3] = ["env", "env-file", "forking"];
 
 /// What the files say. A default where there is none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -107,6 +108,10 @@ pub struct Features {
     pub on_give_up: bool,
     /// `on-exit` is `stop-container`.
     pub on_exit: bool,
+    /// There is a `forking`: run puts itself in the background.
+    pub forking: bool,
+    /// `pid-file`: where the process writes its pid that remains then.
+    pub pid_file: Option<String>,
     /// There is a `condition`.
     pub condition: bool,
     /// There is a `validate`.
@@ -187,6 +192,7 @@ impl Features {
         match name {
             "env" => self.env = true,
             "env-file" => self.env_file = true,
+            "forking" => self.forking = true,
             "condition" => self.condition = true,
             "validate" => self.validate = true,
             "fallback" => self.fallback = true,
@@ -216,6 +222,7 @@ impl Features {
             "oom-score" => self.oom_score = Some(number(text, -1000, 1000)?),
             "log-label" => self.log_label = Some(label(text)?),
             "control-group" => self.control_group = Some(group(text)?),
+            "pid-file" => self.pid_file = Some(path(text)?),
             "restart" => {
                 let words = [
                     ("always", Restart::Always),
@@ -245,12 +252,27 @@ impl Features {
         self.restart.is_some()
             || self.restart_delay.is_some()
             || self.give_up.is_some()
+            || self.forking
             || self.on_exit
             || self.condition
             || self.validate
             || self.check
             || self.health
             || self.timeout_up.is_some()
+    }
+
+    /// What is wrong with one file because of another. `alone`: run has a PID namespace of its own.
+    pub fn contradiction(&self, alone: bool) -> Option<Faulty> {
+        let (file, why) = match () {
+            () if self.pid_file.is_some() && !self.forking => {
+                ("pid-file", "means nothing without forking: make an empty file forking, or remove this")
+            }
+            () if self.forking && alone => {
+                ("forking", "what run leaves behind dies with it: remove this, or flag-newpidns")
+            }
+            () => return None,
+        };
+        Some(Faulty { file, why: why.to_owned() })
     }
 
     /// Who ends the container by ending is not started again, unless it is said.
@@ -314,6 +336,12 @@ fn label(text: &str) -> Result<String, String> {
     let good = !text.is_empty() && text.chars().count() <= 64 && !text.contains(|c: char| c.is_control());
     good.then(|| text.to_owned())
         .ok_or_else(|| format!("{text:?} is no label: write one line of 1 to 64 characters"))
+}
+
+fn path(text: &str) -> Result<String, String> {
+    let good = !text.is_empty() && !text.contains(|c: char| c.is_control());
+    good.then(|| text.to_owned())
+        .ok_or_else(|| format!("{text:?} is no path: write one line, run/it.pid say"))
 }
 
 /// The words of `on-exit` and `on-give-up`; whether the container is stopped.

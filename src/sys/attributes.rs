@@ -6,6 +6,8 @@
 
 use super::spawn::{SpawnError, Step};
 use super::{Errno, check};
+use crate::process::Pid;
+use rustix::fs::{Mode, OFlags, open};
 use std::ffi::c_int;
 
 /// See the module's description. What is None or empty is inherited.
@@ -19,9 +21,28 @@ pub struct Attributes {
     pub oom_score: Option<Vec<u8>>,
     /// The bits that files do not get.
     pub umask: Option<u32>,
+    /// See [`brand_of`].
+    pub brand: Option<u64>,
     /// Whom it becomes.
     pub user: Option<User>,
 }
+
+/// The brand of a process, dead or alive, if it has one, or a child of one that has.
+///
+/// It is its soft limit of file locks, which no kernel since 2.6 heeds, which whoever descends from it inherits
+/// whatever becomes of its parents, session, group, environment and account, and which everybody may read. Where it
+/// cannot be set there is none.
+pub fn brand_of(pid: Pid) -> Option<u64> {
+    let file = open(format!("/proc/{pid}/limits"), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let mut text = [0u8; 2048];
+    let n = rustix::io::read(&file, &mut text).ok()?;
+    let text = std::str::from_utf8(&text[..n]).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Max file locks"))?;
+    line.split_ascii_whitespace().next()?.parse().ok()
+}
+
+/// The kernel's number of the limit that is a brand.
+pub const BRAND: u8 = 10;
 
 /// Whom a process becomes.
 #[derive(Debug)]
@@ -73,6 +94,13 @@ impl Attributes {
             }
             if let Some(umask) = self.umask {
                 libc::umask(umask as libc::mode_t);
+            }
+            if let Some(brand) = self.brand {
+                let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+                libc::getrlimit(c_int::from(BRAND) as _, &mut limit);
+                limit.rlim_cur = brand;
+                // It may be refused, and helps without being needed.
+                libc::setrlimit(c_int::from(BRAND) as _, &limit);
             }
             if let Some(user) = &self.user {
                 user.become_it().map_err(at(Step::User))?;

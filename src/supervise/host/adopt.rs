@@ -29,6 +29,7 @@ use crate::servicedir::status::Status;
 use crate::supervise::journal::{Birth, INPUT_BYTES, Kind, SlotId};
 use crate::supervise::machine::{Event, Job, Machine};
 use crate::supervise::oneshot::{self, Oneshot};
+use crate::sys::attributes::brand_of;
 use crate::sys::{Errno, clock, process, wait};
 use crate::time::{Mono, Now};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -154,7 +155,7 @@ impl Host {
     /// Goes on where the life of a service was left: with a start that was under way, with its process.
     fn adopt_life(&mut self, slot: SlotId, id: Id) {
         if self.service(id).is_some_and(|service| service.dead.is_some()) {
-            return self.hunt_again(id);
+            return if self.awaits_background(id) { self.seek_main(id) } else { self.hunt_again(id) };
         }
         self.wake(id);
         self.wait_for_execution(slot);
@@ -410,7 +411,9 @@ fn running_by_status(
     let Some(stat) = process::try_stat(pid)? else { return Ok(None) };
     let age = Duration::from_nanos(clock::boot().saturating_sub(stat.start));
     let since = status.stamp.age(now.wall);
-    let leads = stat.session == pid.raw();
+    let branded =
+        || brand_of(pid).is_some() && brand_of(pid) == Identity::of(dir).ok().map(super::follow::brand);
+    let leads = stat.session == pid.raw() || branded();
     Ok((leads && !has_supervisor(stat.ppid) && age.abs_diff(since) <= STAMP_TOLERANCE)
         .then(|| (Machine::from_status(&status, stat.start, now), pidfd)))
 }

@@ -4,6 +4,7 @@
 //! Who is asked runs as `run` would: in its directory, as its user, in its environment. What it writes, on either
 //! output, is kept in its last lines: they are the reason when it says no.
 
+use super::forking::Seek;
 use super::launch::{self, Failure};
 use super::outfit::Outfit;
 use super::service::{Body, Service};
@@ -37,6 +38,8 @@ pub(super) struct Aux {
     pub(super) reason: Option<String>,
     /// Why `health` said no the last time.
     pub(super) unwell: Option<String>,
+    /// Run has put itself in the background, and who remains is looked for.
+    pub(super) seek: Option<Seek>,
 }
 
 /// So much of what who is asked writes is kept, in bytes.
@@ -50,7 +53,12 @@ const REASON: &str = "supervise/refused";
 
 impl Aux {
     fn new(slot: SlotId, mind: Extra) -> Aux {
-        Aux { slot, mind, output: None, tail: Vec::new(), reason: None, unwell: None }
+        Aux { slot, mind, output: None, tail: Vec::new(), reason: None, unwell: None, seek: None }
+    }
+
+    /// When something must be done.
+    pub(super) fn deadline(&self) -> Option<Mono> {
+        [self.mind.deadline(), self.seek.as_ref().map(|seek| seek.at)].into_iter().flatten().min()
     }
 
     pub(super) fn remember(&self, journal: &Journal) {

@@ -12,14 +12,17 @@
 use super::service::{Adopted, Body, Service};
 use super::{Host, Id};
 use crate::process::Pid;
+use crate::scan::Identity;
 use crate::supervise::descent::{self, Main, Member};
 use crate::supervise::machine::{Event, State};
+use crate::sys::attributes::brand_of;
 use crate::sys::process::{self, Stat};
 use crate::sys::{clock, wait};
 
 impl Host {
-    /// From now on the main process of the service is `pid`; with `ready` that makes it ready. The error says why
-    /// it is not followed.
+    /// From now on the main process of the service is `pid`, because it says so; with `ready` that makes it ready.
+    /// The error says why it is not followed.
+    #[allow(dead_code)] // For MAINPID=.
     pub(super) fn follow(&mut self, id: Id, pid: Pid, ready: bool) -> Result<(), &'static str> {
         let all = process::snapshot();
         let Some((_, stat)) = all.iter().find(|(other, _)| *other == pid).copied() else {
@@ -43,13 +46,24 @@ impl Host {
         let Some(service) = self.service(id) else { return Vec::new() };
         let Some((pid, _)) = service.process() else { return Vec::new() };
         let main = if service.is_there() { Main::Alive(pid) } else { Main::Dead(pid) };
-        let known = self.journal.members(service.slot);
+        let mut known = self.journal.members(service.slot);
+        known.extend(self.branded(id, all));
         let reaper = matches!(main, Main::Dead(_)).then(|| self.reaper_for(id)).flatten();
         let began = life_began(service) - SLACK;
         let mut members = descent::members(all, main, &known, reaper.as_ref());
         members
             .retain(|(member, start)| *start >= began && self.by_pid.get(member).is_none_or(|of| *of == id));
         members
+    }
+
+    /// Who has the brand of a service whose run leaves others behind.
+    pub(super) fn branded(&self, id: Id, all: &[(Pid, Stat)]) -> Vec<Member> {
+        let Some(service) = self.service(id).filter(|s| s.features().is_some_and(|f| f.forking)) else {
+            return Vec::new();
+        };
+        let (brand, began) = (brand(service.identity), life_began(service) - SLACK);
+        let is_one = |(pid, stat): &&(Pid, Stat)| stat.start >= began && brand_of(*pid) == Some(brand);
+        all.iter().filter(is_one).map(|(pid, stat)| (*pid, stat.start)).collect()
     }
 
     /// The service's process is this one, which is known to be of it.
@@ -72,6 +86,11 @@ impl Host {
         self.feed_as_read(id, Event::MainPid { pid, boot: stat.start, ready });
         self.watch_adopted(id);
     }
+}
+
+/// What whoever descends from run of this service is known by ([`brand_of`]).
+pub(super) fn brand(identity: Identity) -> u64 {
+    1 << 62 | (identity.inode ^ identity.device.rotate_left(40)) & ((1 << 62) - 1)
 }
 
 /// `/proc` counts in ticks, and two of our clocks are read one after the other.

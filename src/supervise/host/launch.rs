@@ -79,7 +79,11 @@ pub(super) fn longrun(
     let dir = service.dir.as_ref().ok_or_else(directory_gone)?;
     let super::service::Body::Longrun(longrun) = &mut service.body else { return Err(directory_gone()) };
     let outfit = match (&rules.features, job) {
-        (Some(features), Job::Run) => Outfit::of(features, dir)?,
+        (Some(features), Job::Run) => {
+            let mut outfit = Outfit::of(features, dir)?;
+            outfit.brand(features, service.identity);
+            outfit
+        }
         _ => Outfit::default(),
     };
 

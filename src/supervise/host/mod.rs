@@ -25,8 +25,8 @@ mod equip;
 mod errand;
 mod faults;
 mod fifo;
-#[allow(dead_code)]
 mod follow;
+mod forking;
 mod launch;
 mod obey;
 mod outfit;

@@ -35,6 +35,9 @@ impl Host {
         }
         // Closing the pidfd, of which there is no copy, takes it out of the epoll set.
         service.adopted = None;
+        if self.goes_on_without(id, status) {
+            return;
+        }
         if !self.hunt_what_is_left(id, pid, status) {
             self.bury(id, status);
         }
@@ -83,6 +86,7 @@ impl Host {
         if let Some(service) = self.service_mut(id) {
             service.read_definition();
         }
+        self.settle_main(id, event);
         self.feed_as_read(id, event);
     }
 
@@ -155,6 +159,9 @@ impl Host {
     pub(super) fn start_now(&mut self, id: Id, job: Job) -> Event {
         self.wake(id);
         self.prepare_for_orphans(id);
+        if job == Job::Run {
+            self.remove_stale_pid_file(id);
+        }
         let logger = self.logger_of(id);
         if job == Job::Run && self.logger_is_late(id, logger) {
             let text = "its logger is not supervised yet".to_owned();
@@ -254,12 +261,17 @@ impl Host {
             service.failure = Some(failure.text);
             service.status_due = true;
             if !failure.temporary {
-                // Whoever waits for it to be up need not wait for a miracle.
-                let (up, rest) = std::mem::take(&mut service.goals).into_iter().partition(|g: &Goal| g.up);
-                service.goals = rest;
-                self.answer(up, Outcome::Failed, WaitStatus::exited(code::NOT_FOUND));
+                self.disappoint(id, WaitStatus::exited(code::NOT_FOUND));
             }
         }
+    }
+
+    /// Whoever waits for it to be up need not wait for a miracle.
+    pub(super) fn disappoint(&mut self, id: Id, status: WaitStatus) {
+        let Some(service) = self.service_mut(id) else { return };
+        let (up, rest) = std::mem::take(&mut service.goals).into_iter().partition(|g: &Goal| g.up);
+        service.goals = rest;
+        self.answer(up, Outcome::Failed, status);
     }
 
     pub(super) fn signal(&self, id: Id, pid: Pid, to: To, signal: Signal) {

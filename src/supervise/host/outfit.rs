@@ -3,11 +3,12 @@
 
 use super::launch::Failure;
 use crate::diag::reason;
+use crate::scan::Identity;
 use crate::servicedir;
 use crate::servicedir::account::Account;
 use crate::servicedir::environment::Environment;
 use crate::servicedir::feature::{Faulty, Features, MOST_VARIABLES};
-use crate::sys::attributes::{Attributes, User};
+use crate::sys::attributes::{self, Attributes, User};
 use crate::sys::env;
 use crate::sys::spawn::CArray;
 use std::ffi::CStr;
@@ -36,9 +37,19 @@ impl Outfit {
             nice: features.nice,
             oom_score: features.oom_score.map(|n| n.to_string().into_bytes()),
             umask: features.umask,
+            brand: None,
             user: account.and_then(|a| User::new(a.uid, a.gid, a.groups)),
         };
         Ok(Outfit { environment, attributes: Some(attributes) })
+    }
+}
+
+impl Outfit {
+    /// Has whoever descends from run known by it, where run leaves them behind.
+    pub(super) fn brand(&mut self, features: &Features, identity: Identity) {
+        if features.forking && !features.limits.iter().any(|limit| limit.resource == attributes::BRAND) {
+            self.attributes.get_or_insert_default().brand = Some(super::follow::brand(identity));
+        }
     }
 }
 

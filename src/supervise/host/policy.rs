@@ -22,7 +22,11 @@ impl Host {
         if !matches!(machine.state(), State::Up { .. }) || machine.told().is_wish() {
             return;
         }
-        self.judge(id, Some(machine.deaths() + 1), status);
+        // One that was to be in the background and is not has failed, whatever it says.
+        let vain = longrun.reader.last().is_forking() && !machine.is_followed();
+        let judged =
+            if vain && status == WaitStatus::exited(0) { WaitStatus::exited(NOT_STARTED) } else { status };
+        self.judge(id, Some(machine.deaths() + 1), judged);
     }
 
     /// Judges an attempt to start run that failed.

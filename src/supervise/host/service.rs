@@ -249,7 +249,7 @@ impl Service {
             Body::Oneshot(o) => o.deadline(),
         };
         let adopted = self.adopted.as_ref().and_then(|a| a.dead_since.or(a.look_at));
-        let asked = self.extra.as_ref().and_then(|aux| aux.mind.deadline());
+        let asked = self.extra.as_ref().and_then(|aux| aux.deadline());
         [machine, adopted, asked, self.rewrite_at, self.missing_at].into_iter().flatten().min()
     }
 

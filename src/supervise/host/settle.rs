@@ -230,6 +230,7 @@ impl Host {
             self.ask_overdue(id, now);
             self.run_clocks(id, now);
             self.look_after(id, now);
+            self.seek_on(id, now);
             self.give_up_on_status(id, now);
             match self.service(id).map(|s| &s.body) {
                 Some(Body::Longrun(_)) => self.feed(id, Event::Timeout),

@@ -82,7 +82,8 @@ impl Host {
         let Some(service) = self.service(id).filter(|s| s.is_there()) else { return };
         let (slot, Some(pid)) = (service.slot, run_of_tree(service)) else { return };
         if !self.hunts.contains_key(&id) {
-            let found = descent::members(&process::snapshot(), Main::Alive(pid), &[], None);
+            let all = process::snapshot();
+            let found = descent::members(&all, Main::Alive(pid), &self.branded(id, &all), None);
             self.journal.remember_members(slot, &found);
         }
     }
@@ -203,9 +204,10 @@ impl Host {
     /// Who belongs to a descent now, and everybody that there is.
     fn look(&self, id: Id, main: Main) -> (Vec<Member>, Vec<(Pid, Stat)>) {
         let Some(slot) = self.service(id).map(|service| service.slot) else { return Default::default() };
-        let known = self.journal.members(slot);
-        let reaper = matches!(main, Main::Dead(_)).then(|| self.reaper_for(id)).flatten();
         let all = process::snapshot();
+        let mut known = self.journal.members(slot);
+        known.extend(self.branded(id, &all));
+        let reaper = matches!(main, Main::Dead(_)).then(|| self.reaper_for(id)).flatten();
         (descent::members(&all, main, &known, reaper.as_ref()), all)
     }
 
@@ -245,10 +247,12 @@ impl Host {
         }
     }
 
-    /// Before run is started: we shall get its orphans, if they can be nobody else's.
+    /// Before run is started: we shall get its orphans, if they can be nobody else's, or if one of them is to be
+    /// followed.
     pub(super) fn prepare_for_orphans(&self, id: Id) {
         let Some(Body::Longrun(longrun)) = self.service(id).map(|s| &s.body) else { return };
-        if longrun.reader.last().kill_tree && self.has_one_service() {
+        let rules = longrun.reader.last();
+        if rules.is_forking() || rules.kill_tree && self.has_one_service() {
             let _ = wait::become_subreaper();
         }
     }
