@@ -91,6 +91,9 @@ mod svok;
 #[path = "svperms.rs"]
 #[allow(dead_code)]
 mod svperms;
+#[path = "svpool.rs"]
+#[allow(dead_code)]
+mod svpool;
 #[path = "svscan.rs"]
 #[allow(dead_code)]
 mod svscan;
@@ -146,6 +149,7 @@ const PROGRAMS: &[(&str, &[&str], Program)] = &[
     ("svlog", &["s6-log"], svlog::svlog),
     ("svok", &["s6-svok"], svok::svok),
     ("svperms", &["s6-svperms"], svperms::svperms),
+    ("svpool", &[], svpool::svpool),
     ("svscan", &["s6-svscan"], svscan::svscan),
     ("svscanctl", &["s6-svscanctl"], svscanctl::svscanctl),
     ("svstat", &["s6-svstat"], svstat::svstat),

@@ -14,6 +14,7 @@
 //! - [`servicedir`]: what a service directory says, and the formats in it that clients read and write.
 //! - [`supervise`]: the machine of one service, pure, and the process that runs many of them.
 //! - [`instance`]: instances of a service, made from a template.
+//! - [`pool`]: so many instances of a template as a metric asks for.
 //! - [`scan`]: a scan directory's listing → who comes, who goes, pure; and its loop.
 //! - [`execline`]: the lexer of oneshot scripts, and the commands of the execline language.
 //! - [`chain`]: programs that do one thing and become the next, in one process.
@@ -38,6 +39,7 @@ pub mod install;
 pub mod instance;
 pub mod log;
 pub mod ordered;
+pub mod pool;
 pub mod process;
 pub mod rc;
 pub mod report;
