@@ -8,6 +8,7 @@
 #     prepare() { ...; }                what else it needs, before there is a container
 #     lay_out() { ...; }                its part of the root file system, which is the working directory then
 #     tour() { ...; }                   what is shown, with the functions that come first here
+#     after_stop() { ...; }             what is shown when the container has been stopped
 #     main "$@"
 #
 # Every statement that is made is checked. Exit status: 0 all checks passed, 1 some did not, 2 the example could
@@ -34,6 +35,7 @@ example=$(cd "$(dirname "$0")" && pwd -P) || exit 2
 packages=() environment=()
 prepare() { :; }
 lay_out() { :; }
+after_stop() { :; }
 
 # What the container's exit code is to be; what is said of its stop, and where it is left up.
 exit_code=0 about_stopping='' about_staying=''
@@ -61,7 +63,7 @@ heading() {
 
 # What follows would only fail, slowly.
 still_there() {
-    gone || return
+    [[ $keeper ]] && gone || return
     check "the container lives" false
     log
     verdict
@@ -155,6 +157,13 @@ lines() { wc -l <"$work/log"; }
 # said PATTERN [FROM]: whether it has printed a line like this, after its first FROM lines.
 said() { tail -n +$((${2:-0} + 1)) "$work/log" | grep -q -e "$1"; }
 
+# comes_before A B: both were printed, A first.
+comes_before() {
+    local first second
+    first=$(grep -n -m 1 -e "$1" "$work/log") second=$(grep -n -m 1 -e "$2" "$work/log")
+    [[ $first && $second ]] && ((${first%%:*} < ${second%%:*}))
+}
+
 # pid SERVICE: its process id in the container.
 pid() { inside s6-svstat -o pid "/run/service/$1"; }
 
@@ -207,7 +216,12 @@ main() {
     choose_namespaces
     boot
     tour
-    if [[ $stay ]]; then leave_up; else stop; fi
+    if [[ $stay ]]; then
+        leave_up
+    else
+        stop
+        after_stop
+    fi
     verdict
 }
 
@@ -384,6 +398,13 @@ have_go_program() {
     fi
 }
 
+# put_volume DIR: a directory that outlives the container, until the end, as `$work/volume` here and DIR, below the
+# new root file system, there.
+put_volume() {
+    mkdir -p "$work/volume" "$1"
+    mount --bind "$work/volume" "$1"
+}
+
 # put_program FILE NAME: in the new root file system, on the search path.
 put_program() {
     : >"opt/bin/$2"
@@ -423,15 +444,16 @@ choose_namespaces() {
     fact container "as $who, with namespaces for ${why/ fork/}"
 }
 
-# Starts the container. Sets `keeper`, the process that waits for pid 1, `init`, which is pid 1 as seen from
+# Starts the container, or another when it has ended. Sets `keeper`, the process that waits for pid 1, `init`, which is pid 1 as seen from
 # here, and `enter`, the words that lead into it.
 boot() {
     local guard=(setpriv --pdeathsig KILL)
     [[ $stay ]] && guard=()
-    mkfifo "$work/output" && mkdir "$work/root" && : >"$work/log"
+    rm -f "$work"/{output,zero,init} && mkfifo "$work/output" && mkdir -p "$work/root" && : >"$work/log"
+    shown=0
     keep_log <"$work/output" >/dev/null 2>&1 &
     TRY_UID=$EUID setsid "${as_user[@]}" "${guard[@]}" unshare "${namespaces[@]}" --kill-child \
-        "$BASH" "$example/try" --as-pid-1 "$work" "$perennial" </dev/null >"$work/output" 2>&1 &
+        "$BASH" "$0" --as-pid-1 "$work" "$perennial" </dev/null >"$work/output" 2>&1 &
     keeper=$!
     within "$START_LIMIT" booting
     [[ -s $work/zero ]] || {
@@ -559,22 +581,27 @@ fcntl.ioctl(socket.socket(), SIOCSIFFLAGS, struct.pack("16sH22x", b"lo", IFF_UP_
 # ------------------------------------------------------------------------------------------ the end
 
 stop() {
-    local began took code
     heading "Stop"
     tell "SIGTERM to pid 1, as docker stop sends it. $about_stopping"
+    local began
     began=$(now)
     kill -TERM "$init"
+    await_end
+    log
+    fact "exit code" "$code"
+    fact "time" "$(seconds $(($(now) - began))) from the signal to the end of pid 1"
+    check "the container ended with exit code $exit_code" same "$code" "$exit_code"
+    check "it ended by itself, in time (docker stop gives it 10 s)" test $(($(now) - began)) -lt 10000
+}
+
+# await_end: waits for the end of the container, which has been brought about. Sets `code`.
+await_end() {
     within "$STOP_LIMIT" gone || kill -KILL "$init"
     wait "$keeper"
     code=$?
-    took=$(($(now) - began))
     keeper=
-    wait
-    log
-    fact "exit code" "$code"
-    fact "time" "$(seconds $took) from the signal to the end of pid 1"
-    check "the container ended with exit code $exit_code" same "$code" "$exit_code"
-    check "it ended by itself, in time (docker stop gives it 10 s)" test "$took" -lt 10000
+    # Bash says of each whether a signal ended it.
+    wait 2>/dev/null
 }
 
 gone() { ! kill -0 "$keeper" 2>/dev/null; }
@@ -604,7 +631,7 @@ clean_up() {
 # Not recursively where the container's root file system was.
 remove_work() {
     rmdir "$work/root" 2>/dev/null
-    rm -rf "$work/cache" "$work/go"
+    rm -rf "$work/cache" "$work/go" "$work/volume"
     rm -f "$work"/{apt,browser,cargo,go-log,init,log,output,zero}
     rmdir "$work"
 }
