@@ -228,7 +228,7 @@ fn merge(from: &Path, to: &Path) -> Result<()> {
         if to.symlink_metadata().is_ok_and(|meta| meta.is_file()) {
             let _ = std::fs::remove_file(to);
         }
-        return Ok(copy_tree(from, to)?);
+        return copy_tree(from, to);
     }
     let broken = |e: std::io::Error| {
         unable(&["copy ", &from.to_string_lossy(), " to ", &to.to_string_lossy()].concat(), reason_of(&e))
