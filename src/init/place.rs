@@ -276,9 +276,18 @@ pub fn exit_code_stamp() -> Stamp {
     Some((st.st_ino as u64, st.st_mtime as i64, st.st_mtime_nsec as u64))
 }
 
-/// Writes the exit code file.
+/// Writes the exit code file. One that is there is not emptied before: ext4 would write it to the disk at once, which
+/// takes a hundred microseconds and more, and we wait for that.
 pub fn set_exit_code(code: u8) -> Result<()> {
-    write(&exit_code_file(), &format!("{code}\n"))
+    let path = exit_code_file();
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC;
+    let file = openat(CWD, &*path, flags, Mode::from_raw_mode(0o666));
+    let text = format!("{code}\n");
+    let written = file.and_then(|file| {
+        rustix::io::pwrite(&file, text.as_bytes(), 0)?;
+        rustix::fs::ftruncate(&file, text.len() as u64)
+    });
+    written.unable(format_args!("write {path}"))
 }
 
 #[cfg(test)]

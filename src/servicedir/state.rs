@@ -1,6 +1,6 @@
 //! `supervise/state`: what s6's status record has no field for, as text, one `key=value` a line.
 //!
-//! Written beside and renamed, after the status, and only where there is something to say that is not the
+//! Written beside and put in its place, after the status, and only where there is something to say that is not the
 //! default: a service that is up for the first time has no such file. Unknown keys are to be ignored, absent
 //! ones have their default.
 //!

@@ -513,16 +513,20 @@ fn write_state(dir: &OwnedFd, state: State, there: bool, over: bool) -> std::res
     if over || (!there && state.is_default()) {
         if there {
             let _ = unlinkat(dir, name, AtFlags::empty());
+            let _ = unlinkat(dir, STATE_BESIDE, AtFlags::empty());
         }
         return Ok(false);
     }
-    servicedir::replace(dir, name, "supervise/state.new", state.to_text().as_bytes()).map(|()| true)
+    servicedir::exchange(dir, name, STATE_BESIDE, state.to_text().as_bytes()).map(|()| true)
 }
+
+/// Where the next `supervise/state` is written.
+const STATE_BESIDE: &str = "supervise/state.new";
 
 /// Replaces `supervise/status`. On a full disk the old file is written over: 35 bytes that have their place.
 fn write_status(dir: &OwnedFd, status: &Status) -> std::result::Result<(), Errno> {
     let bytes = status.pack();
-    servicedir::replace(dir, "supervise/status", "supervise/status.new", &bytes).or_else(|refused| {
+    servicedir::exchange(dir, "supervise/status", "supervise/status.new", &bytes).or_else(|refused| {
         let file = servicedir::open_own(dir, "supervise/status", OFlags::empty(), Mode::empty())
             .map_err(|_| refused)?;
         match rustix::io::pwrite(&file, &bytes, 0) {
