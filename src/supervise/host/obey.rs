@@ -114,7 +114,8 @@ impl Host {
     /// Does what a longrun's machine wants done at once and notes the rest. Returns the answer if it asked
     /// for a process.
     pub(super) fn obey(&mut self, id: Id, todo: Todo, process: Option<Pid>) -> Option<Event> {
-        if let Some(create) = todo.down_file {
+        // Where all is being stopped, the journal keeps what is down from being started.
+        if let Some(create) = todo.down_file.filter(|create| !create || self.restarts) {
             self.service(id)?.touch_down(create);
         }
         if let Some(pid) = process {
