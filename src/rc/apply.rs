@@ -31,7 +31,6 @@ use crate::ordered::{Map, Set};
 use crate::ordered::{map, set};
 use crate::servicedir::{self, client};
 use crate::supervise::wire::{Request, Standing};
-use crate::sys::Errno;
 use crate::sys::signal::SignalFd;
 use rustix::fs::CWD;
 use std::fs;
@@ -434,7 +433,9 @@ fn install(live: &Live) -> Result<()> {
     let [commit, previous] = ["commit", "previous"].map(|name| format!("{}/{name}", live.path));
     let (new, digests) = (super::live::read_graph(&commit)?, stage::digests(&commit));
     for dir in [String::new()].into_iter().chain(stage::DIRS.map(|kind| format!("/{kind}"))) {
-        make_if_missing(&format!("{previous}{dir}"))?;
+        for parent in [&previous, &live.path] {
+            stage::make_if_missing(&format!("{parent}{dir}"))?;
+        }
     }
     let old = stage::digests(&live.path);
     let differs = |graph: &Graph, name: &str| {
@@ -556,7 +557,7 @@ impl Swap<'_> {
     fn put_away(&self, file: &str) -> Result<()> {
         let path = format!("{}/{file}", self.path(&self.live.path));
         let dir = self.path(self.previous);
-        make_if_missing(&dir)?;
+        stage::make_if_missing(&dir)?;
         let to = format!("{dir}/{file}");
         match fs::symlink_metadata(&to).is_ok() {
             // Begun again: what was there first is what counts.
@@ -594,13 +595,6 @@ fn list(dir: &str) -> Result<Vec<String>> {
         }
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(names),
         Err(e) => Err(e).unable(format_args!("list {dir}")),
-    }
-}
-
-fn make_if_missing(dir: &str) -> Result<()> {
-    match rustix::fs::mkdirat(CWD, dir, rustix::fs::Mode::from_raw_mode(0o755)) {
-        Ok(()) | Err(Errno::EXIST) => Ok(()),
-        Err(e) => Err(Error::unable(format_args!("make {dir}"), e)),
     }
 }
 

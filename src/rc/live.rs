@@ -7,7 +7,7 @@
 //! | `graph`, `digests`, `servicedirs`, `oneshots`, `conditions`, `reloads` | the definitions ([`super::stage`]) |
 //! | `origin` | where they come from ([`Origin`]) |
 //! | `scandir` | link to the scan directory |
-//! | `prefix` | what goes before the names in the scan directory |
+//! | `prefix` | what goes before the names in the scan directory, if anything does |
 //! | `lock` | held by whoever changes something |
 //! | `next`, `commit`, `previous` | while definitions are applied ([`super::apply`]) |
 //! | `timing` | when each service was asked for, started and ready ([`super::timing`]) |
@@ -296,7 +296,9 @@ fn new_directory(path: &str) -> Result<String> {
 /// The last step: what depends on where it is, and the link that makes it count.
 fn finish(path: &str, real: &str, scandir: &str, prefix: &str) -> Result<()> {
     symlinkat(scandir, CWD, &*format!("{real}/scandir")).unable(format_args!("make {real}/scandir"))?;
-    fs::write(format!("{real}/prefix"), prefix).unable(format_args!("write {real}/prefix"))?;
+    if !prefix.is_empty() {
+        stage::write(&format!("{real}/prefix"), prefix)?;
+    }
     let target = real.rsplit('/').next().unwrap_or(real);
     symlinkat(target, CWD, path).unable(format_args!("make {path}"))
 }

@@ -23,7 +23,7 @@ use crate::diag::{Result, Unable};
 use crate::init::settings;
 use crate::ordered::Map;
 use crate::ordered::sorted;
-use crate::sys::process;
+use crate::sys::{Errno, process};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, symlinkat};
 use std::fmt::Write as _;
 use std::fs;
@@ -32,7 +32,7 @@ use std::os::unix::fs::PermissionsExt;
 /// Where command lines run, below `servicedirs`.
 pub const ONESHOT_CWD: &str = "s6rc-oneshot-runner";
 
-/// The directories of definitions.
+/// The directories of definitions. The last two are there if there is something to be in them.
 pub const DIRS: [&str; 4] = ["servicedirs", "oneshots", "conditions", "reloads"];
 
 /// Of each service the digests of its files, by the file's name.
@@ -40,15 +40,15 @@ pub type Digests = Map<String, Map<String, u64>>;
 
 /// Writes all definitions of a graph into the directory `dir`, which is empty.
 pub fn fill(dir: &str, definitions: &Definitions, graph: &Graph) -> Result<()> {
-    for sub in DIRS {
+    for sub in ["servicedirs", "oneshots"] {
         make_dir(&format!("{dir}/{sub}"))?;
     }
     make_dir(&format!("{dir}/servicedirs/{ONESHOT_CWD}"))?;
-    let mut digests = String::new();
+    let (mut digests, labels) = (String::new(), labels());
     // Of one that is hidden nothing is asked, so nothing need be there.
     for service in graph.services.iter().filter(|s| !s.hidden) {
         let Some(definition) = definitions.get(&service.name) else { continue };
-        let mut writer = Writer { dir, definition, digests: &mut digests };
+        let mut writer = Writer { dir, definition, digests: &mut digests, labels: labels.as_deref() };
         match definition.kind {
             Some(Kind::Longrun) => writer.longrun()?,
             _ => writer.oneshot()?,
@@ -65,19 +65,23 @@ pub fn fill(dir: &str, definitions: &Definitions, graph: &Graph) -> Result<()> {
 pub fn add_oneshot(dir: &str, definition: &Definition) -> Result<()> {
     let path = format!("{dir}/digests");
     let mut digests = fs::read_to_string(&path).unable(format_args!("read {path}"))?;
-    Writer { dir, definition, digests: &mut digests }.oneshot()?;
+    Writer { dir, definition, digests: &mut digests, labels: None }.oneshot()?;
     write(&path, digests)
 }
 
 /// `PERENNIAL_LABELS`: what a service without a logger writes to the container's output goes through one that
 /// puts the service's name before each line. It has the output alone where `PERENNIAL_LABELS_STDERR` is 0: errors
-/// go to the container's errors then, as they are.
-fn label(service: &str) -> Result<()> {
-    let wanted = settings::text("PERENNIAL_LABELS").is_some_and(|value| value != "0");
-    let Some((svlog, _)) = process::sibling("svlog").filter(|_| wanted) else { return Ok(()) };
+/// go to the container's errors then, as they are. Where that logger is, if it is wanted.
+fn labels() -> Option<String> {
+    settings::text("PERENNIAL_LABELS").filter(|value| value != "0")?;
+    process::sibling("svlog").map(|(svlog, _)| svlog.to_string_lossy().into_owned())
+}
+
+/// Makes that logger.
+fn label(service: &str, svlog: &str) -> Result<()> {
     let dir = format!("{service}/log");
     make_dir(&dir)?;
-    write(&format!("{dir}/run"), format!("#!{} --labels\n", svlog.to_string_lossy()))?;
+    write(&format!("{dir}/run"), format!("#!{svlog} --labels\n"))?;
     let run = format!("{dir}/run");
     fs::set_permissions(&run, fs::Permissions::from_mode(0o755)).unable(format_args!("chmod {run}"))?;
     if settings::number("PERENNIAL_LABELS_STDERR") != Some(0) {
@@ -106,11 +110,20 @@ struct Writer<'a> {
     dir: &'a str,
     definition: &'a Definition,
     digests: &'a mut String,
+    /// The logger that puts labels before lines, if services are to have one.
+    labels: Option<&'a str>,
 }
 
 impl Writer<'_> {
     fn place(&self, kind: &str) -> String {
         format!("{}/{kind}/{}", self.dir, self.definition.name)
+    }
+
+    /// Makes a directory where there is hardly ever any.
+    fn rare_dir(&self, kind: &str) -> Result<String> {
+        make_if_missing(&format!("{}/{kind}", self.dir))?;
+        let dir = self.place(kind);
+        make_dir(&dir).map(|()| dir)
     }
 
     fn note(&mut self, file: &str, digest: Digest) {
@@ -135,8 +148,9 @@ impl Writer<'_> {
             let names: String = definition.consumer_for.iter().map(|r| format!("{}\n", r.name)).collect();
             self.made_file(&dir, "consumer-for", names.as_bytes())?;
         }
-        if definition.producer_for.is_none() && definition.consumer_for.is_empty() {
-            label(&dir)?;
+        let has_logger = definition.producer_for.is_some() || !definition.consumer_for.is_empty();
+        if let Some(svlog) = self.labels.filter(|_| !has_logger) {
+            label(&dir, svlog)?;
         }
         write(&format!("{dir}/down"), "")
     }
@@ -159,8 +173,7 @@ impl Writer<'_> {
             self.made_file(&dir, file, &joined(words))?;
         }
         if let Some(words) = &definition.reload {
-            let dir = self.place("reloads");
-            make_dir(&dir)?;
+            let dir = self.rare_dir("reloads")?;
             link(&place, &format!("{dir}/cwd"))?;
             write(&format!("{dir}/up"), joined(words))?;
             self.note("reload", Digest::of(&joined(words)));
@@ -169,8 +182,7 @@ impl Writer<'_> {
     }
 
     fn condition(&mut self) -> Result<()> {
-        let dir = self.place("conditions");
-        make_dir(&dir)?;
+        let dir = self.rare_dir("conditions")?;
         write(&format!("{dir}/up"), "./condition\0")?;
         self.copy_files(&dir, |file| file == "condition")
     }
@@ -225,6 +237,14 @@ impl Digest {
 /// Makes a directory.
 pub fn make_dir(path: &str) -> Result<()> {
     mkdirat(CWD, path, Mode::from_raw_mode(0o755)).unable(format_args!("make {path}"))
+}
+
+/// Makes a directory that may be there.
+pub fn make_if_missing(path: &str) -> Result<()> {
+    match mkdirat(CWD, path, Mode::from_raw_mode(0o755)) {
+        Err(Errno::EXIST) => Ok(()),
+        made => made.unable(format_args!("make {path}")),
+    }
 }
 
 fn link(target: &str, path: &str) -> Result<()> {

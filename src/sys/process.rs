@@ -65,7 +65,11 @@ fn read_stat(pid: Pid, buf: &mut [u8; 1024]) -> Result<&[u8], Errno> {
         let mut cursor = &mut path[..];
         write!(cursor, "/proc/{pid}/stat").map_or(0, |()| cursor.len())
     };
-    let fd = open(&path[..32 - left], OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    read_once(&path[..32 - left], buf)
+}
+
+fn read_once(path: impl rustix::path::Arg, buf: &mut [u8; 1024]) -> Result<&[u8], Errno> {
+    let fd = open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     let got = rustix::io::read(&fd, &mut *buf)?;
     Ok(&buf[..got])
 }
@@ -193,7 +197,8 @@ fn show_arguments(text: &'static [u8]) {
 
 /// The present bounds, from `/proc/self/stat`, in the order of [`MemoryMap`].
 fn memory_bounds() -> Option<[u64; 11]> {
-    let line = std::fs::read("/proc/self/stat").ok()?;
+    let mut buf = [0u8; 1024];
+    let line = read_once("/proc/self/stat", &mut buf).ok()?;
     let tail = std::str::from_utf8(&line[line.iter().rposition(|&b| b == b')')? + 2..]).ok()?;
     let fields: Vec<u64> = tail.split_ascii_whitespace().map(|f| f.parse().unwrap_or(0)).collect();
     // Field 3 is the first after the name.
