@@ -12,12 +12,14 @@ pub mod legacy;
 pub mod overlay;
 pub mod phase;
 pub mod place;
+mod rubbish;
 pub mod settings;
 mod told;
 
 use self::boot::Boot;
 use self::command::Command;
-use self::phase::{Action, Container, Event, Rules, Stage};
+use self::phase::{Action, Container, Event, Phase, Rules, Stage};
+use self::rubbish::Rubbish;
 use self::told::Told;
 use crate::diag::{self, Error, Result, Trouble, Unable, code};
 use crate::process::{Pid, Signal, WaitStatus};
@@ -111,6 +113,8 @@ struct Init {
     /// Nobody is left.
     alone: bool,
     told: Told,
+    /// What an earlier run left.
+    rubbish: Rubbish,
 }
 
 impl Init {
@@ -122,7 +126,7 @@ impl Init {
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
         let workdir = std::env::current_dir().map_or("/".into(), |d| d.to_string_lossy().into_owned());
         place::choose()?;
-        let control = place::prepare(&workdir)?;
+        let (control, rubbish) = place::prepare(&workdir)?;
         let console = catchall::begin()?;
         settle_environment(options.keep_env)?;
         let terminal = rustix::termios::isatty(rustix::stdio::stdin());
@@ -174,6 +178,7 @@ impl Init {
             exit_code_stamp: place::exit_code_stamp(),
             alone: false,
             told: Told::new(verbosity),
+            rubbish,
         };
         if rules.has_services {
             init.start_scanner(true);
@@ -198,7 +203,8 @@ impl Init {
         // Nobody tells us of the end of a process that another namespace put here.
         let look = self.waits_for_the_end().then(|| clock::mono().after(LOOK_AGAIN));
         let now = clock::mono();
-        let deadline = [self.container.deadline(), self.scanner_at, self.keeper.deadline(now), look]
+        let clean = self.has_time_to_clean().then_some(now);
+        let deadline = [self.container.deadline(), self.scanner_at, self.keeper.deadline(now), look, clean]
             .into_iter()
             .flatten()
             .min();
@@ -241,7 +247,15 @@ impl Init {
             self.start_scanner(false);
         }
         self.feed(Event::Timeout);
+        if self.has_time_to_clean() {
+            self.rubbish.remove_some();
+        }
         self.look_for_the_end();
+    }
+
+    /// Whether there is something to be removed, and nobody waits for us.
+    fn has_time_to_clean(&self) -> bool {
+        self.rubbish.is_left() && !matches!(self.container.phase(), Phase::Ending { .. } | Phase::Over)
     }
 
     fn feed(&mut self, event: Event) {
@@ -409,7 +423,6 @@ impl Init {
     }
 
     fn waits_for_the_end(&self) -> bool {
-        use phase::Phase;
         matches!(self.container.phase(), Phase::Ending { stage: Stage::Rest | Stage::Kill, .. })
     }
 

@@ -1,5 +1,6 @@
 //! The places below `/run` that images know by name.
 
+use super::rubbish::Rubbish;
 use crate::diag::{self, Error, Result, Unable};
 use crate::scan;
 use crate::sys::{Errno, env, lock, process};
@@ -98,11 +99,14 @@ pub fn variable() -> Option<CString> {
     (run() != "/run").then(|| CString::new(format!("{VARIABLE}={}", run())).expect("a path has no NUL"))
 }
 
+/// Where what an earlier run left is until it is removed.
+const ASIDE: &str = "/s6-rc:old";
+
 /// The commands below `/run/s6/basedir/bin`.
 const COMMANDS: [&str; 4] = ["halt", "poweroff", "reboot", "shutdown"];
 
-/// Removes what an earlier run left and makes everything anew. The FIFO for `halt`, open.
-pub fn prepare(workdir: &str) -> Result<OwnedFd> {
+/// Sets aside what an earlier run left and makes everything anew. The FIFO for `halt`, open, and what is to be removed.
+pub fn prepare(workdir: &str) -> Result<(OwnedFd, Rubbish)> {
     refuse_if_in_use()?;
     make_anew(workdir).map_err(|e| match unusable_run() {
         Some(advice) => Error::new(e.code(), format!("{e}: {advice}")),
@@ -126,11 +130,12 @@ fn remedy(errno: Errno) -> String {
     }
 }
 
-fn make_anew(workdir: &str) -> Result<OwnedFd> {
-    for old in ["/s6", "/service", "/uncaught-logs"] {
-        remove(&below(old))?;
+fn make_anew(workdir: &str) -> Result<(OwnedFd, Rubbish)> {
+    let mut rubbish = Rubbish::new(below(ASIDE))?;
+    for old in ["/s6", "/service", "/uncaught-logs", "/s6-rc"] {
+        rubbish.take(&below(old))?;
     }
-    remove_live()?;
+    take_live(&mut rubbish)?;
     let directories =
         ["", "/s6", "/s6/basedir", "/s6/basedir/bin", "/s6-linux-init-container-results", "/service"];
     for dir in directories {
@@ -144,7 +149,7 @@ fn make_anew(workdir: &str) -> Result<OwnedFd> {
     let v2 = below("/s6/services");
     symlinkat(scandir(), CWD, &*v2).unable(format_args!("make {v2}"))?;
     link_var_run();
-    open_control()
+    Ok((open_control()?, rubbish))
 }
 
 /// Scripts use `/var/run/s6/…` as well as `/run/s6/…`. Where `/var/run` is a directory of its own, as in an
@@ -171,23 +176,13 @@ fn refuse_if_in_use() -> Result<()> {
     }
 }
 
-fn remove(path: &str) -> Result<()> {
-    let done = match fs::symlink_metadata(path) {
-        Err(_) => return Ok(()),
-        Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
-    };
-    done.unable(format_args!("remove {path}"))
-}
-
-/// `/run/s6-rc` and the directories it has been a link to.
-fn remove_live() -> Result<()> {
-    remove(&live())?;
+/// The directories that `/run/s6-rc` has been a link to.
+fn take_live(rubbish: &mut Rubbish) -> Result<()> {
     let Ok(entries) = fs::read_dir(run()) else { return Ok(()) };
     for entry in entries.flatten() {
-        let name = entry.file_name();
-        if name.to_string_lossy().starts_with("s6-rc:") {
-            remove(&format!("{}/{}", run(), name.to_string_lossy()))?;
+        let path = format!("/{}", entry.file_name().to_string_lossy());
+        if path.starts_with("/s6-rc:") && path != ASIDE {
+            rubbish.take(&below(&path))?;
         }
     }
     Ok(())
