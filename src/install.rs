@@ -26,6 +26,9 @@ pub struct Outcome {
     pub kept: Vec<String>,
 }
 
+/// What scripts have as their interpreter, also as in `/bin`.
+const INTERPRETERS: [&str; 2] = ["execlineb", "with-contenv"];
+
 /// The one file, relative to the root.
 const FILE: &str = "command/perennial";
 
@@ -45,6 +48,11 @@ pub fn install(plan: &Plan) -> Result<Outcome> {
     }
     for name in &plan.in_usr_bin {
         link(root, &format!("usr/bin/{name}"), &format!("../../command/{name}"), &mut outcome)?;
+    }
+    // Scripts say `#!/bin/execlineb` as well. Mostly /bin is a link to /usr/bin.
+    let has_own_bin = fs::symlink_metadata(format!("{root}/bin")).is_ok_and(|meta| meta.is_dir());
+    for name in plan.in_usr_bin.iter().filter(|name| has_own_bin && INTERPRETERS.contains(&&***name)) {
+        link(root, &format!("bin/{name}"), &format!("../command/{name}"), &mut outcome)?;
     }
     Ok(outcome)
 }
@@ -105,6 +113,14 @@ mod tests {
         // A second time there is nothing to do.
         let again = install(&plan).unwrap();
         assert!(again.made.is_empty());
+        // Where /bin is no link it gets the interpreters, and nothing else.
+        fs::create_dir(root.join("bin")).unwrap();
+        fs::write(root.join("bin/with-contenv"), "theirs").unwrap();
+        let in_usr_bin = ["s6-svc", "execlineb", "with-contenv"].map(String::from).to_vec();
+        let outcome = install(&Plan { in_usr_bin, ..plan }).unwrap();
+        assert!(outcome.kept.contains(&format!("{}/bin/with-contenv", root.display())), "{outcome:?}");
+        assert_eq!(fs::read_link(root.join("bin/execlineb")).unwrap(), Path::new("../command/execlineb"));
+        assert_eq!(fs::read_dir(root.join("bin")).unwrap().count(), 2);
         fs::remove_dir_all(&root).unwrap();
     }
 }
