@@ -272,7 +272,7 @@ impl<'a> Builder<'a> {
                     members.extend(pipeline);
                 } else if name == bundle.name {
                     findings.error(
-                        &reference.path,
+                        &reference.path(),
                         reference.line,
                         format!("bundle {name} contains itself: remove this entry"),
                     );
@@ -296,7 +296,7 @@ impl<'a> Builder<'a> {
             let Some(reference) = &definition.pipeline_name else { continue };
             if definition.consumer_for.is_empty() || definition.producer_for.is_some() {
                 findings.warn(
-                    &reference.path,
+                    &reference.path(),
                     reference.line,
                     "only the last consumer of a pipeline can name it: ignored",
                 );
@@ -305,7 +305,7 @@ impl<'a> Builder<'a> {
             if self.definitions.contains_key(&reference.name) || self.pipelines.contains_key(&reference.name)
             {
                 let text = format!("{} is a name already: choose another", reference.name);
-                findings.error(&reference.path, reference.line, text);
+                findings.error(&reference.path(), reference.line, text);
                 continue;
             }
             let mut members = Set::new();
@@ -335,12 +335,12 @@ impl<'a> Builder<'a> {
         };
         match findings.layer {
             true => findings.warn(
-                &reference.path,
+                &reference.path(),
                 reference.line,
                 format!("{name} is not defined here: another layer must do it"),
             ),
             false => findings.error(
-                &reference.path,
+                &reference.path(),
                 reference.line,
                 format!("there is no service named {name}: {hint}"),
             ),
@@ -393,7 +393,7 @@ impl<'a> Builder<'a> {
         };
         let all = definition.dependencies.iter().chain(&definition.wants).chain(&definition.after);
         match all.chain(&definition.producer_for).find(leads) {
-            Some(reference) => (reference.path.clone(), reference.line),
+            Some(reference) => (reference.path(), reference.line),
             None => (definition.path().to_owned(), None),
         }
     }
@@ -421,12 +421,14 @@ impl<'a> Builder<'a> {
         if let Some(consumer) = &definition.producer_for {
             match self.definitions.get(&consumer.name) {
                 None => self.unknown(consumer, findings),
-                Some(other) if other.kind != Some(Kind::Longrun) || !service.longrun => {
-                    findings.error(&consumer.path, consumer.line, "producers and consumers must be longruns")
-                }
+                Some(other) if other.kind != Some(Kind::Longrun) || !service.longrun => findings.error(
+                    &consumer.path(),
+                    consumer.line,
+                    "producers and consumers must be longruns",
+                ),
                 Some(other) if !other.consumer_for.iter().any(|r| r.name == definition.name) => {
                     findings.error(
-                        &consumer.path,
+                        &consumer.path(),
                         consumer.line,
                         format!(
                             "{} does not say so: add {} to its consumer-for",
@@ -438,7 +440,7 @@ impl<'a> Builder<'a> {
             }
         }
         if let (Some(producer), false) = (definition.consumer_for.first(), service.longrun) {
-            findings.error(&producer.path, producer.line, "producers and consumers must be longruns");
+            findings.error(&producer.path(), producer.line, "producers and consumers must be longruns");
             return;
         }
         for producer in &definition.consumer_for {
@@ -446,7 +448,7 @@ impl<'a> Builder<'a> {
             match self.definitions.get(&producer.name) {
                 None => self.unknown(producer, findings),
                 Some(other) if !says_so(other) => findings.error(
-                    &producer.path,
+                    &producer.path(),
                     producer.line,
                     format!(
                         "{} does not say so: write {} into its producer-for",
@@ -515,7 +517,7 @@ pub(super) mod tests {
                 _ => Kind::Bundle,
             });
             let reference =
-                |n: &str| Reference { name: n.into(), path: format!("src/{name}/{n}"), line: None };
+                |n: &str| Reference { name: n.into(), place: format!("src/{name}").into(), line: None };
             let names: Vec<Reference> = words.map(reference).collect();
             match d.kind {
                 Some(Kind::Bundle) => {

@@ -14,6 +14,7 @@ use crate::diag::{Result, Unable};
 use crate::servicedir::diagnose::{self, Fault};
 use crate::sys::{Errno, env};
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2};
+use std::cell::RefCell;
 use std::os::fd::OwnedFd;
 
 /// Programs that find the next word of a first line in PATH, without options of their own.
@@ -26,13 +27,40 @@ pub struct Root {
     path: String,
     /// It is only a part of what will be there.
     layer: bool,
+    /// Programs that were looked at: many services have the same.
+    known: Known<Fault>,
+    /// Programs that command lines begin with.
+    known_first: Known<String>,
+}
+
+/// What is wrong with the first programs that were looked at, by path.
+type Known<T> = RefCell<Vec<(String, Option<T>)>>;
+
+/// So many are remembered.
+const MOST_KNOWN: usize = 32;
+
+/// What is wrong with `path`, from memory if it was looked at before.
+fn look_once<T: Clone>(known: &Known<T>, path: &str, look: impl FnOnce() -> Option<T>) -> Option<T> {
+    if let Some((_, fault)) = known.borrow().iter().find(|(other, _)| other == path) {
+        return fault.clone();
+    }
+    let fault = look();
+    let mut known = known.borrow_mut();
+    if known.len() < MOST_KNOWN {
+        known.push((path.to_owned(), fault.clone()));
+    }
+    fault
 }
 
 impl Root {
     /// This machine, or this container.
     pub fn here() -> Root {
         let path = env::get("PATH").map(|path| path.to_string_lossy().into_owned());
-        Root { other: None, path: search_path(path), layer: false }
+        Root::new(None, search_path(path))
+    }
+
+    fn new(other: Option<(String, OwnedFd)>, path: String) -> Root {
+        Root { other, path, layer: false, known: RefCell::default(), known_first: RefCell::default() }
     }
 
     /// An image's tree at `dir`.
@@ -42,7 +70,7 @@ impl Root {
         let open = crate::servicedir::open(CWD, shown).unable(format_args!("open {shown}"))?;
         let path =
             search_path(Some("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()));
-        Ok(Root { other: Some((dir.to_owned(), open)), path, layer: false })
+        Ok(Root::new(Some((dir.to_owned(), open)), path))
     }
 
     /// The same, known to be only a layer of an image.
@@ -87,6 +115,10 @@ impl Root {
 
     /// What is wrong with the program `path` as far as executing it goes.
     fn program(&self, path: &str) -> Option<Fault> {
+        look_once(&self.known, path, || self.look_at_program(path))
+    }
+
+    fn look_at_program(&self, path: &str) -> Option<Fault> {
         let file = match self.open(path, OFlags::PATH) {
             Ok(file) => file,
             Err(fault) => return Some(fault),
@@ -218,11 +250,12 @@ fn check_words(path: &str, words: Option<&Words>, root: &Root, findings: &mut Fi
         return;
     };
     let script = String::from_utf8_lossy(first);
-    let text = match root.program(&script) {
-        Some(Fault::Missing) if root.is_layer() => return,
+    let look = || match root.program(&script) {
+        Some(Fault::Missing) if root.is_layer() => None,
         Some(fault) => Some(fault.to_string()),
         None => root.open_script(&script).ok().and_then(|file| root.script(&file)).map(|found| found.text),
     };
+    let text = look_once(&root.known_first, &script, look);
     // Where the file is not, it is a built-in definition that says what to run.
     if let Some(text) = text.filter(|_| rustix::fs::lstat(path).is_ok()) {
         findings.warn(path, None, format!("{script}: {text}"));

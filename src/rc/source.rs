@@ -13,8 +13,7 @@ use super::ours;
 use super::scripts::{self, Root};
 use crate::diag::reason;
 use crate::execline;
-use crate::ordered::Map;
-use crate::ordered::unique;
+use crate::ordered::{Map, sorted, unique};
 use crate::servicedir;
 use crate::servicedir::definition::{KILL_MODES, READINESS, parse_kill_mode, parse_signal, parse_uint};
 use crate::sys::Errno;
@@ -22,6 +21,7 @@ use rustix::fs::{FileType, Mode, OFlags, RawDir, openat};
 use std::fmt;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
 
 /// Something that is wrong, or looks wrong, and where.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -85,10 +85,20 @@ impl Findings {
 pub struct Reference {
     /// The name.
     pub name: String,
-    /// The file.
-    pub path: String,
-    /// The line, in a file of many names.
+    /// The file that has the name on a line of its own, or the directory that has an entry of this name.
+    pub place: Rc<str>,
+    /// The line, in a file.
     pub line: Option<usize>,
+}
+
+impl Reference {
+    /// The file.
+    pub fn path(&self) -> String {
+        match self.line {
+            Some(_) => self.place.to_string(),
+            None => format!("{}/{}", self.place, self.name),
+        }
+    }
 }
 
 /// A word list: what a oneshot runs. Empty: nothing, with success.
@@ -135,6 +145,8 @@ pub struct Definition {
     pub consumer_for: Vec<Reference>,
     /// `pipeline-name`
     pub pipeline_name: Option<Reference>,
+    /// `notification-fd`, `lock-fd`
+    pub descriptors: [Option<u32>; 2],
 }
 
 impl Definition {
@@ -160,16 +172,15 @@ impl Definition {
             producer_for: None,
             consumer_for: Vec::new(),
             pipeline_name: None,
+            descriptors: [None; 2],
         }
     }
 
     /// A bundle that is built in.
     pub fn bundle(name: &str, contents: &[&str]) -> Definition {
-        let built_in = |member: &&str| Reference {
-            name: (*member).to_owned(),
-            path: format!("built-in definition {name}"),
-            line: None,
-        };
+        let place = Rc::from(format!("built-in definition {name}"));
+        let built_in =
+            |member: &&str| Reference { name: (*member).to_owned(), place: Rc::clone(&place), line: None };
         Definition {
             kind: Some(Kind::Bundle),
             contents: contents.iter().map(built_in).collect(),
@@ -296,6 +307,9 @@ pub fn is_copied(name: &str) -> bool {
     SERVICE_FILES.contains(&name) || SERVICE_DIRS.contains(&name) || LABELS.contains(&name)
 }
 
+/// Files that hold the number of a descriptor.
+const DESCRIPTORS: [&str; 2] = ["notification-fd", "lock-fd"];
+
 /// What else is read of a definition.
 const OTHER_FILES: [&str; 17] = [
     "type",
@@ -340,7 +354,7 @@ pub fn read_below(
     findings.layer = root.is_layer();
     let mut definitions = Definitions::new();
     for source in sources {
-        match entries(rustix::fs::CWD, source) {
+        match entries_of(rustix::fs::CWD, source) {
             Ok(entries) => read_source(source, entries, &mut definitions, findings),
             Err(e) => findings.error(source, None, format!("unable to list this source: {}", reason(e))),
         }
@@ -377,22 +391,31 @@ fn add_built_in(definitions: &mut Definitions, mut built_in: Definitions, roots:
     }
 }
 
-type Entry = (String, FileType);
+/// A name, and what it is the name of: a raw [`FileType`].
+type Entry = (String, u32);
 
-/// The names in the directory `path` (relative to `at`), sorted as bytes, without those that begin with a dot.
-fn entries(at: impl AsFd, path: &str) -> Result<Vec<Entry>, Errno> {
-    let open = openat(at, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+fn open_dir(at: impl AsFd, path: &str) -> Result<OwnedFd, Errno> {
+    openat(at, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// The names in the directory `path` (relative to `at`).
+fn entries_of(at: impl AsFd, path: &str) -> Result<Vec<Entry>, Errno> {
+    entries(&open_dir(at, path)?)
+}
+
+/// The names in a directory, sorted as bytes, without those that begin with a dot.
+fn entries(dir: &OwnedFd) -> Result<Vec<Entry>, Errno> {
     let mut space = [MaybeUninit::uninit(); 4096];
-    let mut raw = RawDir::new(&open, &mut space);
-    let mut out = Map::new();
+    let mut raw = RawDir::new(dir, &mut space);
+    let mut out = Vec::new();
     while let Some(entry) = raw.next() {
         let entry = entry?;
         let name = entry.file_name().to_bytes();
         if !name.starts_with(b".") {
-            out.insert(String::from_utf8_lossy(name).into_owned(), entry.file_type());
+            out.push((String::from_utf8_lossy(name).into_owned(), entry.file_type().as_raw_mode()));
         }
     }
-    Ok(out.into_iter().collect())
+    Ok(sorted(out))
 }
 
 fn read_source(source: &str, entries: Vec<Entry>, definitions: &mut Definitions, findings: &mut Findings) {
@@ -406,10 +429,11 @@ fn read_source(source: &str, entries: Vec<Entry>, definitions: &mut Definitions,
             findings.error(&path, None, "a service name cannot contain a newline: rename it");
             continue;
         }
+        let kind = FileType::from_raw_mode(kind);
         if !matches!(kind, FileType::Directory | FileType::Symlink | FileType::Unknown) {
             continue;
         }
-        match servicedir::open(rustix::fs::CWD, path.as_str()) {
+        match open_dir(rustix::fs::CWD, &path) {
             Ok(dir) => {
                 let definition = definitions.entry(name.clone()).or_insert_with(|| Definition::new(&name));
                 definition.dirs.push(path.clone());
@@ -431,7 +455,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn read(&mut self, definition: &mut Definition) {
-        let entries = match entries(&self.dir, ".") {
+        let entries = match entries(&self.dir) {
             Ok(entries) => entries,
             Err(e) => {
                 self.findings.error(&self.path, None, format!("unable to list: {}", reason(e)));
@@ -464,7 +488,7 @@ impl Reader<'_> {
             }
         }
         for (name, kind) in &entries {
-            self.read_file(definition, name, *kind);
+            self.read_file(definition, name, FileType::from_raw_mode(*kind));
         }
     }
 
@@ -478,7 +502,7 @@ impl Reader<'_> {
     }
 
     fn bytes(&mut self, file: &str) -> Option<Vec<u8>> {
-        match servicedir::read_file(&self.dir, file) {
+        match servicedir::read_on_disk(&self.dir, file) {
             Ok(bytes) => Some(bytes),
             Err(e) => {
                 self.error(file, None, format!("unable to read: {}", reason(e)));
@@ -527,7 +551,7 @@ impl Reader<'_> {
     /// the rest of the line is the name, as in s6-rc.
     fn names_in_file(&mut self, file: &str) -> Vec<Reference> {
         let Some(bytes) = self.bytes(file) else { return Vec::new() };
-        let mut names = Vec::new();
+        let (mut names, place) = (Vec::new(), Rc::from(self.file_path(file)));
         for (number, line) in bytes.split(|&b| b == b'\n').enumerate() {
             let text = String::from_utf8_lossy(line);
             let name = text.trim_start_matches([' ', '\t']);
@@ -548,19 +572,16 @@ impl Reader<'_> {
                     format!("{name:?}: blanks and comments after a name count as part of it: remove them"),
                 );
             } else {
-                names.push(self.reference(file, line, name));
+                names.push(self.reference(&place, line, name));
             }
         }
         names
     }
 
     fn names_in_directory(&mut self, directory: &str) -> Vec<Reference> {
-        let listed = entries(&self.dir, directory);
+        let (listed, place) = (entries_of(&self.dir, directory), Rc::from(self.file_path(directory)));
         match listed {
-            Ok(entries) => entries
-                .into_iter()
-                .map(|(name, _)| self.reference(&format!("{directory}/{name}"), None, &name))
-                .collect(),
+            Ok(entries) => entries.iter().map(|(name, _)| self.reference(&place, None, name)).collect(),
             Err(e) => {
                 self.error(directory, None, format!("unable to list: {}", reason(e)));
                 Vec::new()
@@ -568,11 +589,13 @@ impl Reader<'_> {
         }
     }
 
-    fn reference(&mut self, file: &str, line: Option<usize>, name: &str) -> Reference {
+    fn reference(&mut self, place: &Rc<str>, line: Option<usize>, name: &str) -> Reference {
+        let reference = Reference { name: name.to_owned(), place: Rc::clone(place), line };
         if RESERVED.iter().any(|prefix| name.starts_with(prefix)) {
-            self.error(file, line, format!("{name} is an internal name of s6-rc: remove it"));
+            let text = format!("{name} is an internal name of s6-rc: remove it");
+            self.findings.error(&reference.path(), line, text);
         }
-        Reference { name: name.to_owned(), path: self.file_path(file), line }
+        reference
     }
 
     fn read_file(&mut self, definition: &mut Definition, name: &str, kind: FileType) {
@@ -640,13 +663,13 @@ impl Reader<'_> {
             return self.error(name, None, text);
         }
         if definition.kind != Some(Kind::Oneshot) {
-            self.check_value(name);
+            self.check_value(definition, name);
         }
         definition.files.push((name.to_owned(), path));
     }
 
     /// Files that hold one value.
-    fn check_value(&mut self, name: &str) {
+    fn check_value(&mut self, definition: &mut Definition, name: &str) {
         let number = matches!(
             name,
             "notification-fd" | "lock-fd" | "timeout-kill" | "timeout-finish" | "max-death-tally"
@@ -661,7 +684,11 @@ impl Reader<'_> {
         let Some(bytes) = self.bytes(name) else { return };
         let shown =
             String::from_utf8_lossy(bytes.split(|&b| b == b'\n').next().unwrap_or_default()).into_owned();
-        if number && parse_uint(&bytes).is_none() {
+        let value = parse_uint(&bytes);
+        if let Some(place) = DESCRIPTORS.iter().position(|file| *file == name) {
+            definition.descriptors[place] = value;
+        }
+        if number && value.is_none() {
             self.error(name, Some(1), format!("{shown:?} is no number: write digits only"));
         }
         if signal && parse_signal(&bytes).is_none() {
@@ -728,7 +755,7 @@ fn complete(definition: &Definition, findings: &mut Findings) {
         Kind::Bundle if !definition.dependencies.is_empty() => {
             let reference = &definition.dependencies[0];
             let text = "dependencies of a bundle count for nothing: give them to the services in it";
-            findings.warn(&reference.path, reference.line, text);
+            findings.warn(&reference.path(), reference.line, text);
         }
         Kind::Bundle if !definition.has_contents => {
             findings.error(
@@ -754,11 +781,7 @@ fn complete_longrun(definition: &Definition, path: &str, findings: &mut Findings
         let text = "a longrun needs run: write a script that ends in the program to run";
         return findings.error(path, None, text);
     }
-    let descriptor = |name: &str| {
-        let path = file(name)?;
-        parse_uint(&servicedir::read_file(rustix::fs::CWD, path.as_str()).ok()?).map(|n| (path, n))
-    };
-    let (notify, lock) = (descriptor("notification-fd"), descriptor("lock-fd"));
+    let [notify, lock] = [0, 1].map(|n| Some((file(DESCRIPTORS[n])?, definition.descriptors[n]?)));
     for (path, number) in [notify, lock].into_iter().flatten().filter(|(_, n)| *n < 3) {
         findings.warn(path, Some(1), format!("descriptor {number} is standard input, output or error"));
     }

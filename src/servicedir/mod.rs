@@ -192,14 +192,31 @@ fn write_all(file: &OwnedFd, bytes: &[u8]) -> Result<(), Errno> {
 
 /// Reads a small file whole.
 pub fn read_file(dir: impl AsFd, name: impl rustix::path::Arg) -> Result<Vec<u8>, Errno> {
+    read_until(dir, name, 0)
+}
+
+/// The same with one system call less, for a file that is one on a disk: what gives less than it is asked for is at
+/// its end. (In /proc that need not be so.)
+pub fn read_on_disk(dir: impl AsFd, name: impl rustix::path::Arg) -> Result<Vec<u8>, Errno> {
+    read_until(dir, name, READ_BYTES - 1)
+}
+
+const READ_BYTES: usize = 4096;
+
+/// Reads until a read gives `least` bytes or less.
+fn read_until(dir: impl AsFd, name: impl rustix::path::Arg, least: usize) -> Result<Vec<u8>, Errno> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = openat(dir, name, flags, Mode::empty())?;
     let mut bytes = Vec::new();
-    let mut buf = [0u8; 4096];
+    let mut buf = [0u8; READ_BYTES];
     loop {
         match rustix::io::read(&file, &mut buf) {
-            Ok(0) => return Ok(bytes),
-            Ok(n) => bytes.extend_from_slice(&buf[..n]),
+            Ok(n) => {
+                bytes.extend_from_slice(&buf[..n]);
+                if n <= least {
+                    return Ok(bytes);
+                }
+            }
             Err(Errno::INTR) => {}
             Err(e) => return Err(e),
         }
