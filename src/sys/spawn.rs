@@ -163,7 +163,16 @@ impl CArray {
         CArray { strings, pointers }
     }
 
-    /// The strings.
+    /// Our environment, with one variable set in it.
+    pub fn environment_with(name: &CStr, variable: CString) -> CArray {
+        let is_it =
+            |s: &&CStr| s.to_bytes().strip_prefix(name.to_bytes()).is_some_and(|r| r.starts_with(b"="));
+        let others = env::strings().filter(|s| !is_it(s)).map(CStr::as_ptr);
+        let pointers = others.chain([variable.as_ptr(), std::ptr::null()]).collect();
+        CArray { strings: vec![variable], pointers }
+    }
+
+    /// The strings that are its own.
     pub fn strings(&self) -> &[CString] {
         &self.strings
     }
@@ -236,8 +245,8 @@ impl<'a> Spawn<'a> {
 
     /// The same, and does `meanwhile` once while the child is on its way, where that can be. It must start nothing
     /// itself.
-    pub fn start_while(&self, _: Blocked, meanwhile: &mut dyn FnMut()) -> Result<Pid, SpawnError> {
-        self.start_now(Some(meanwhile))
+    pub fn start_while(&self, _: Blocked, meanwhile: Option<&mut dyn FnMut()>) -> Result<Pid, SpawnError> {
+        self.start_now(meanwhile)
     }
 
     fn start_now(&self, meanwhile: Option<&mut dyn FnMut()>) -> Result<Pid, SpawnError> {
@@ -671,7 +680,7 @@ mod tests {
                 let result = check(unsafe { libc::fcntl(-1, libc::F_GETFD) });
                 assert_eq!(result, Err(Errno::BADF));
             };
-            let started = Spawn::new(&programs, &argv).start_while(blocked, &mut meanwhile);
+            let started = Spawn::new(&programs, &argv).start_while(blocked, Some(&mut meanwhile));
             assert_eq!(times, 1);
             match expected {
                 None => drop(super::super::wait::reap_pid(started.unwrap())),

@@ -4,7 +4,7 @@
 //! directory before, and a tenth on writing down that it was started. When svscan names many entries at once, the
 //! next one is prepared and an earlier one written down while this one's child is busy: on two processors both go
 //! on at the same time. What was prepared is what [`Host::add`] would have done first; it waits for the next
-//! name and no longer.
+//! name and no longer. In the same way what a step waited for is written down while the step is begun.
 
 use super::service::{self, Service, Supervise, Written};
 use super::thrift::Attic;
@@ -38,7 +38,7 @@ impl Upcoming {
 /// Something to do during a start.
 pub(super) struct Errand {
     /// To be prepared.
-    name: String,
+    name: Option<String>,
     prepared: Option<Prepared>,
     /// To be written down.
     due: Option<(Id, Box<Service>)>,
@@ -67,12 +67,17 @@ impl Host {
     /// What is to be done during a start, if anything. The service that is started and its logger have a part in
     /// that: neither is written down meanwhile.
     pub(super) fn take_errand(&mut self, started: Id, logger: Option<Id>) -> Option<Errand> {
-        let name = self.upcoming.next.take()?;
+        let name = self.upcoming.next.take();
         let first = self.due.front().copied().filter(|id| *id != started && Some(*id) != logger);
-        first.into_iter().for_each(|id| self.wake(id));
+        first.into_iter().for_each(|id| {
+            self.hear_readiness(id);
+            self.wake(id);
+        });
         let due = first.and_then(|id| Some((id, self.services[id as usize].take()?)));
         if due.is_some() {
             self.due.pop_front();
+        } else if name.is_none() {
+            return None;
         }
         let attic = std::mem::take(&mut self.attic);
         Some(Errand { name, prepared: None, due, attic, written: None })
@@ -80,7 +85,7 @@ impl Host {
 
     /// Does it. A child of ours is on its way: see [`start_while`](crate::sys::spawn::Spawn::start_while).
     pub(super) fn run_errand(&self, errand: &mut Errand) {
-        errand.prepared = self.prepare(&errand.name);
+        errand.prepared = errand.name.as_deref().and_then(|name| self.prepare(name));
         let (journal, attic) = (&self.journal, &mut errand.attic);
         errand.written = errand.due.as_mut().map(|(_, service)| service.write_down_all(journal, attic));
     }

@@ -63,6 +63,9 @@ impl Longrun {
 /// The keeper had too much to read: how soon it is asked again.
 const ASK_AGAIN: Duration = Duration::from_millis(5);
 
+/// So many FIFOs that need not be kept any more are a message.
+const MANY_RELEASED: usize = 32;
+
 /// What the keeper is still to be told.
 #[derive(Default)]
 pub(super) struct Untold {
@@ -155,7 +158,16 @@ impl Host {
         self.untold.released.push(fifo.identity);
     }
 
-    /// Tells the keeper what it need not keep any more. Once in a turn: many may end together.
+    /// Has the keeper told soon what it need not keep any more: each message wakes it, and nothing depends on when.
+    pub(super) fn release_soon(&mut self) {
+        match self.untold.released.len() {
+            0 => {}
+            MANY_RELEASED.. => self.release(),
+            _ => drop(self.untold.retry_at.get_or_insert_with(|| clock::mono().after(ASK_AGAIN))),
+        }
+    }
+
+    /// Tells the keeper what it need not keep any more.
     pub(super) fn release(&mut self) {
         let released = std::mem::take(&mut self.untold.released);
         if let (Some(keeper), false) = (&self.keeper, released.is_empty())

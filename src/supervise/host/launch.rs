@@ -122,11 +122,7 @@ pub(super) fn longrun(
         attributes: outfit.attributes.as_ref(),
         ..Spawn::new(&programs, &argv)
     };
-    let started = match meanwhile {
-        Some(meanwhile) => spawn.start_while(around.blocked, meanwhile),
-        None => spawn.start(around.blocked),
-    };
-    let started = match started {
+    let started = match spawn.start_while(around.blocked, meanwhile) {
         Err(SpawnError { step: Step::Exec, errno: Errno::ACCESS }) => {
             by_interpreter(dir, step, &spawn, around.blocked)
         }
@@ -245,15 +241,17 @@ pub(super) fn open_pipe(dir: &OwnedFd) -> Result<Fifo, Errno> {
     Fifo::open(dir, PIPE, true)
 }
 
-/// Starts a oneshot's script: `up` or `down` in its directory holds the words, each ended by NUL.
+/// Starts a oneshot's script: `up` or `down` in its directory holds the words, each ended by NUL. `meanwhile` is
+/// done, at most once, while the child is on its way.
 pub(super) fn oneshot(
     service: &Service,
     script: Script,
     around: &Surroundings<'_>,
+    meanwhile: Option<&mut dyn FnMut()>,
 ) -> Result<Launched, Failure> {
     let dir = service.dir.as_ref().ok_or_else(directory_gone)?;
     let file = if script == Script::Up { "up" } else { "down" };
-    let words = match servicedir::read_file(dir, file) {
+    let words = match servicedir::read_on_disk(dir, file) {
         Ok(bytes) => words(&bytes),
         Err(Errno::NOENT) => Vec::new(),
         Err(e) => return Err(failed(&format!("read {file}"), e)),
@@ -262,10 +260,8 @@ pub(super) fn oneshot(
     let path = env::get("PATH").map_or(&b"/usr/bin:/bin"[..], |p| p.as_encoded_bytes());
     let programs = candidates(&name, path);
     let argv = CArray::new(words);
-    let mut strings: Vec<CString> =
-        env::strings().filter(|s| !s.to_bytes().starts_with(b"RC_NAME=")).map(CString::from).collect();
-    strings.push(CString::new(format!("RC_NAME={}", service.label())).expect("names have no NUL"));
-    let environment = CArray::new(strings);
+    let named = CString::new(format!("RC_NAME={}", service.label())).expect("names have no NUL");
+    let environment = CArray::environment_with(c"RC_NAME", named);
     let place = servicedir::open(dir, "cwd").ok();
     let (cell, boot) = around.journal.birth(service.slot);
     let spawn = Spawn {
@@ -275,7 +271,7 @@ pub(super) fn oneshot(
         record: Some(cell),
         ..Spawn::new(&programs, &argv)
     };
-    match spawn.start(around.blocked) {
+    match spawn.start_while(around.blocked, meanwhile) {
         Ok(pid) => Ok(Launched::Running { pid, boot: time_of_birth(pid, boot) }),
         Err(SpawnError { step: Step::Exec, errno }) => {
             let shown = String::from_utf8_lossy(name.to_bytes()).into_owned();

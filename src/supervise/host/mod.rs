@@ -403,6 +403,7 @@ impl Host {
         loop {
             self.write_down_due();
             if self.is_over() {
+                self.release();
                 if self.finishing != Some(Finish::Abandon) {
                     // Who comes after us begins anew.
                     self.journal.set_stopping(false);
@@ -496,7 +497,8 @@ impl Host {
     // ------------------------------------------------------------------------------------ what comes
 
     fn on_signals(&mut self) {
-        while let Some(signal) = self.signals.next() {
+        // One at a time: if there are others, we are woken at once.
+        if let Some(signal) = self.signals.next() {
             match signal {
                 Signal::CHLD => self.reap(),
                 Signal::TERM => self.on_told_to_leave(Leave::Stop),

@@ -170,10 +170,11 @@ impl Host {
             return Event::NotStarted { temporary: true };
         }
         let index = id as usize;
-        let Some(mut service) = self.services[index].take() else {
+        if self.services[index].is_none() {
             return Event::NotStarted { temporary: false };
-        };
+        }
         let mut errand = self.take_errand(id, logger);
+        let mut service = self.services[index].take().expect("it was there just now");
         if matches!(job, Job::Finish(..)) {
             // The script may look at the tally (permafailon does): this death must be in it.
             service.write_death(&self.journal);
@@ -419,8 +420,12 @@ impl Host {
     /// Starts a script and says how it went.
     pub(super) fn start_oneshot(&mut self, id: Id, script: Script) -> oneshot::Event {
         self.wake(id);
+        let mut errand = self.take_errand(id, None);
         let Some(service) = self.service(id) else { return oneshot::Event::NotStarted };
-        let launched = launch::oneshot(service, script, &self.surroundings());
+        let mut run_errand = errand.as_mut().map(|errand| || self.run_errand(errand));
+        let meanwhile = run_errand.as_mut().map(|run| run as &mut dyn FnMut());
+        let launched = launch::oneshot(service, script, &self.surroundings(), meanwhile);
+        errand.into_iter().for_each(|errand| self.end_errand(errand));
         let service = self.service_mut(id).expect("still there");
         service.failure = None;
         match launched {

@@ -334,10 +334,15 @@ impl Service {
         }
     }
 
+    /// What is due says that it is not tried any more.
+    pub(super) fn failed_for_good(&self) -> bool {
+        self.events.as_bytes().contains(&b'O')
+    }
+
     /// Writes down what is due, at its turn.
     pub(super) fn write_down_all(&mut self, journal: &Journal, attic: &mut Attic) -> Written {
         self.due = false;
-        let failed_for_good = self.events.as_bytes().contains(&b'O');
+        let failed_for_good = self.failed_for_good();
         Written { failed_for_good, refused: self.write_down(clock::now(), journal, attic) }
     }
 

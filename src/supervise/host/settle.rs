@@ -1,12 +1,13 @@
 //! What comes after a turn: writing down, answering, letting go, and the timers.
 
 use super::faults::Step;
-use super::service::{Body, Service, Written};
+use super::service::{Body, Longrun, Service, Written};
 use super::tree::Hunt;
 use super::{Goal, Host, Id, UNKNOWN_END};
 use crate::diag::Error;
 use crate::ordered::Map;
 use crate::process::WaitStatus;
+use crate::supervise::journal::Source;
 use crate::supervise::machine::Event;
 use crate::supervise::oneshot;
 use crate::supervise::wire::{Outcome, Reply, Settled};
@@ -28,6 +29,9 @@ impl Host {
     pub(super) fn write_down_due(&mut self) {
         loop {
             // What is next is begun before what was is written down.
+            for id in self.due.iter().copied().collect::<Vec<_>>() {
+                self.check_goals(id, self.service(id).is_some_and(Service::failed_for_good));
+            }
             self.start_followers();
             self.send_replies();
             let due = std::mem::take(&mut self.due);
@@ -39,18 +43,27 @@ impl Host {
         while let Some(id) = self.awake.pop_front() {
             self.put_away(id);
         }
-        self.release();
+        self.release_soon();
     }
 
     fn write_down(&mut self, id: Id) {
-        // Where all end together, many die while others are written down: one record says it all.
-        if self.finishing.is_some() {
+        // Where many end together, they die while others are written down: one record says it all.
+        let status = self.service(id).map(Service::status);
+        if self.finishing.is_some() || status.is_some_and(|status| status.is_up() && !status.want_up) {
             self.reap();
         }
+        self.hear_readiness(id);
         self.wake(id);
         let Some(service) = self.services[id as usize].as_deref_mut() else { return };
         let written = service.write_down_all(&self.journal, &mut self.attic);
         self.after_writing(id, written);
+    }
+
+    /// Where many are started together, one is ready by the time that it is written down: one record says it all.
+    pub(super) fn hear_readiness(&mut self, id: Id) {
+        if let Some(Service { body: Body::Longrun(Longrun { notify: Some(_), .. }), .. }) = self.service(id) {
+            self.on_input(id, Source::Notification);
+        }
     }
 
     /// What depends on what was written down.
