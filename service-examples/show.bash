@@ -47,7 +47,7 @@ CONTAINER_PATH=/opt/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:
 PATH=$PATH:/usr/sbin:/sbin:${HOME:-/nonexistent}/.cargo/bin
 
 # How long a container may take to start to boot, and to stop, before it is killed. Seconds.
-START_LIMIT=20
+START_LIMIT=60
 STOP_LIMIT=15
 
 # ------------------------------------------------------------------------------------------ for a tour

@@ -10,11 +10,13 @@ PAGE=http://127.0.0.1:9001/
 # Who may see it: an example may set it.
 page_user=dev page_password=dev
 
-# have_process_compose: sets PROCESS_COMPOSE to the program, or to nothing: then its service stays down.
+# have_process_compose: sets PROCESS_COMPOSE to the program, or to nothing: then its service stays down. Where CI is
+# set there must be one.
 have_process_compose() {
     local module=github.com/f1bonacc1/process-compose
     local version=$module/src/config.Version=$PROCESS_COMPOSE_VERSION
     have_go_program process-compose $module $PROCESS_COMPOSE_VERSION -ldflags "-s -w -X $version" $module
+    [[ $found || -z ${CI-} ]] || give_up "without process-compose not all of this can be shown"
     export PROCESS_COMPOSE=$found
 }
 
