@@ -710,7 +710,7 @@ mod tests {
             sizes.push(capacity());
             drop(more);
         };
-        let pid = spawn.start_while(blocked, &mut meanwhile).unwrap();
+        let pid = spawn.start_while(blocked, Some(&mut meanwhile)).unwrap();
         super::super::wait::reap_pid(pid);
         assert_eq!(sizes[0], sizes[1]);
     }
