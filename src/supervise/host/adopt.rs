@@ -258,18 +258,25 @@ impl Host {
         self.note_descent(id);
     }
 
-    /// Looks whether a process lives of whose end nothing tells for sure.
-    pub(super) fn look_after(&mut self, id: Id, now: Mono) {
-        let Some(service) = self.service_mut(id) else { return };
-        let (Some((pid, boot)), Some(adopted)) = (service.process(), &mut service.adopted) else { return };
+    /// Looks whether a process lives of whose end nothing tells for sure. False: that was not due.
+    pub(super) fn look_after(&mut self, id: Id, now: Mono) -> bool {
+        let Some(service) = self.service_mut(id) else { return false };
+        let (Some((pid, boot)), Some(adopted)) = (service.process(), &mut service.adopted) else {
+            return false;
+        };
         if adopted.dead_since.is_some() || adopted.look_at.take_if(|at| *at <= now).is_none() {
-            return;
+            return false;
         }
-        match process::stat(pid).filter(|stat| process::same_birth(boot, stat.start)) {
-            Some(stat) if stat.state != b'Z' => adopted.look_at = Some(now.after(LOOK_AGAIN)),
-            stat => self.on_adopted(id, stat.is_none()),
+        let found = process::try_stat(pid);
+        let same = found.map(|stat| stat.filter(|stat| process::same_birth(boot, stat.start)));
+        match same.map(|stat| stat.map(|stat| stat.state == b'Z')) {
+            Ok(Some(true)) => self.on_adopted(id, false),
+            Ok(None) => self.on_adopted(id, true),
+            // It lives, or cannot be looked at just now.
+            Ok(Some(false)) | Err(_) => adopted.look_at = Some(now.after(LOOK_AGAIN)),
         }
         self.set_timer(id);
+        true
     }
 
     /// Before Linux 5.3 there is less that can be promised.

@@ -233,6 +233,10 @@ impl Host {
             self.timers.remove(&(at, id));
             let Some(service) = self.service_mut(id) else { continue };
             service.timer = None;
+            if self.look_after(id, now) {
+                continue;
+            }
+            let Some(service) = self.service_mut(id) else { continue };
             if service.rewrite_at.take_if(|at| *at <= now).is_some() {
                 self.mark_due(id);
             }
@@ -242,7 +246,6 @@ impl Host {
             self.leave_if_nothing_left(id);
             self.ask_overdue(id, now);
             self.run_clocks(id, now);
-            self.look_after(id, now);
             self.seek_on(id, now);
             self.give_up_on_status(id, now);
             match self.service(id).map(|s| &s.body) {
