@@ -525,6 +525,7 @@ fn readiness_by_asking(w: &World) {
         .file("check-interval", "30ms")
         .file("env/MODE", "x");
     let _svscan = w.svscan(&[]);
+    a.pid();
     let events = a.listen();
     until("it is asked often", || a.read("asked").lines().count() > 5);
     assert!(a.status().is_up() && a.status().flags & 8 == 0);
@@ -583,9 +584,9 @@ fn health(w: &World) {
     a.script("health", "echo >>asked; [ -e well ] || { echo pale; exit 1; }");
     a.file("health-interval", "30ms").file("health-retries", "3");
     let svscan = w.svscan(&[]);
+    let pid = a.pid();
     let events = a.listen();
     until("it is asked", || a.read("asked").len() > 2);
-    let pid = a.pid();
     kill_supervisor(&svscan, &[&a]);
     let asked = a.read("asked").len();
     until("it is asked again", || a.read("asked").len() > asked + 1);

@@ -232,6 +232,7 @@ fn inside(args: &[String]) -> ExitCode {
         let killer = lab.round.borrow_mut().killer.take().expect("the event was armed");
         let report = killer.end();
         eprintln!("{report:?}");
+        assert!(report.untold.is_empty(), "a service is supervised and nothing is told of it: {report:#?}");
         assert_eq!(bystander.pid(), pid, "a service that had nothing to do with it was restarted");
         assert_eq!(lab.starts("bystander"), [pid]);
     }

@@ -31,6 +31,7 @@ pub mod status;
 pub mod tally;
 pub mod watch;
 
+use crate::servicedir::status::Status;
 use crate::sys::Errno;
 use rustix::fs::{
     AtFlags, FileType, Mode, OFlags, RenameFlags, chmodat, chownat, fstat, mkdirat, mknodat, openat,
@@ -80,11 +81,30 @@ fn prepare_unmasked(dir: impl AsFd) -> Result<bool, Errno> {
         }
         chmodat(&dir, event::DIR, Mode::from_raw_mode(event::MODE_GROUP), AtFlags::empty())?;
     }
+    // Before anybody can take the service for supervised.
+    let _ = begin_status(&dir);
     match mknodat(&dir, "supervise/control", FileType::Fifo, Mode::from_raw_mode(0o600), 0) {
         Ok(()) => Ok(supervise && event),
         Err(Errno::EXIST) => Ok(false),
         Err(e) => Err(e),
     }
+}
+
+/// `supervise/status`.
+pub const STATUS: &str = "supervise/status";
+
+/// Makes a first `supervise/status` where there is none. `Err(NOENT)`: there is no `supervise`.
+pub fn begin_status(dir: impl AsFd) -> Result<(), Errno> {
+    let file = open_own(&dir, STATUS, OFlags::CREATE | OFlags::EXCL, Mode::from_raw_mode(0o644))?;
+    rustix::io::write(&file, &first_status(dir).pack()).map(drop)
+}
+
+/// The status of a service whose supervision begins: nothing has been started.
+pub fn first_status(dir: impl AsFd) -> Status {
+    let down = rustix::fs::accessat(dir, "down", rustix::fs::Access::EXISTS, AtFlags::empty());
+    let stamp = crate::sys::clock::now().wall;
+    let nothing = Status { stamp, ready_stamp: stamp, paused: true, ready: true, ..Status::default() };
+    Status { want_up: down.is_err(), ..nothing }
 }
 
 /// Makes a directory, or the one that a dangling link points to. False: it was there.

@@ -143,14 +143,13 @@ pub fn a023_too_large_an_environment(w: &World) {
     );
     command.args(["-c", &script]).stdin(std::process::Stdio::null());
     let mut svscan = Running::new(command, "svscan".into());
-    a.wait_supervised();
+    a.pid();
     let supervisor = supervisor_of(&svscan);
     // The limit is a quarter of the stack's, when a program is executed.
     let stack = rustix::process::getrlimit(rustix::process::Resource::Stack);
     let small = rustix::process::Rlimit { current: Some(1 << 20), maximum: stack.maximum };
     let limited = rustix::process::Pid::from_raw(supervisor);
     let old = rustix::process::prlimit(limited, rustix::process::Resource::Stack, small).unwrap();
-    a.pid();
     w.ok("svc", &["-k", &a.path]);
     until("it is said", || svscan.said().contains("Argument list too long"));
     assert!(a.status().is_down() && svscan.is_running());

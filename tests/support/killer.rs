@@ -5,11 +5,13 @@
 //! The killer is a process of its own ([`main`], for the test program to call), which traces with ptrace: so
 //! it can simply wait for its victim, and be ended at any time, and the victim goes on.
 
-use super::{kill, read, until};
+use super::{is_locked, kill, read, until};
 use nix::sys::ptrace::{self, Options};
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
+use perennial::servicedir::status::Status;
+use rustix::fs::{Mode, OFlags};
 use std::fs;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Duration;
@@ -37,6 +39,8 @@ pub struct Report {
     pub stops: u32,
     /// Where it killed, if it came to that.
     pub killed: Option<String>,
+    /// Where a service of the container could be seen to be supervised, and no status of it be read.
+    pub untold: Vec<String>,
 }
 
 impl Killer {
@@ -78,7 +82,9 @@ impl Report {
         let text = read(log);
         let stops = text.lines().filter_map(|line| line.parse().ok()).max().unwrap_or(0);
         let killed = text.lines().find_map(|line| line.strip_prefix("killed ")).map(str::to_owned);
-        Report { stops, killed }
+        let untold =
+            text.lines().filter_map(|line| line.strip_prefix("untold ")).map(str::to_owned).collect();
+        Report { stops, killed, untold }
     }
 }
 
@@ -129,6 +135,23 @@ fn wait_for_successor(parent: Pid, child: Pid) -> nix::Result<Pid> {
     }
 }
 
+/// The services of this container that a client takes to be supervised, and whose status it cannot read.
+fn untold() -> Vec<String> {
+    let names = fs::read_dir("/run/service").into_iter().flatten().flatten();
+    let names = names.map(|entry| entry.path().to_str().unwrap().to_owned());
+    let all = names.flat_map(|path| [format!("{path}/log"), path]);
+    let supervised = |path: &String| {
+        let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        is_locked(&format!("{path}/supervise/lock"))
+            || rustix::fs::open(format!("{path}/supervise/control"), flags, Mode::empty()).is_ok()
+    };
+    let told = |path: &String| {
+        let bytes = fs::read(format!("{path}/supervise/status"));
+        Status::unpack(&bytes.unwrap_or_default()).is_some()
+    };
+    all.filter(|path| supervised(path) && !told(path)).collect()
+}
+
 fn trace(victim: Pid, others: &[Pid], at: u32) -> nix::Result<()> {
     let mut stops = 0;
     loop {
@@ -151,6 +174,10 @@ fn trace(victim: Pid, others: &[Pid], at: u32) -> nix::Result<()> {
         }
         if stops > 0 {
             println!("{stops}");
+        }
+        for service in untold() {
+            let place = fs::read_to_string(format!("/proc/{victim}/syscall")).unwrap_or_default();
+            println!("untold {service} at stop {stops}: system call {}", place.trim());
         }
         if stops == at && at > 0 {
             let place = fs::read_to_string(format!("/proc/{victim}/syscall")).unwrap_or_default();

@@ -328,11 +328,17 @@ impl Host {
             return Err(Error::unable("keep descriptors in reserve", Errno::MFILE));
         }
         let now = clock::now();
-        let running = if new { None } else { running_by_status(&dir, now).unable("look at what runs")? };
+        let told = if new { Ok(Some(Status::default())) } else { read_status(&dir) };
+        let told = told.unable("read supervise/status")?;
+        let running = told.map_or(Ok(None), |status| running_by_status(&dir, &status, now));
+        let running = running.unable("look at what runs")?;
         // A copy of the directory of a service that was adopted: the process is no supervisor's child.
         let is_free =
             |machine: &Machine| machine.process().is_none_or(|(p, _)| !self.by_pid.contains_key(&p));
         let running = running.filter(|(machine, _)| is_free(machine));
+        if running.is_none() && told.is_none_or(|status| status.pid.is_some()) {
+            service::correct_status(&dir);
+        }
         let slot = self.journal.take(identity, name).unable("extend the journal")?;
         let machine = running.as_ref().map_or_else(Machine::new, |(machine, _)| *machine);
         let longrun = Longrun::new(machine, Some(Lock::Held(lock)), Some(control));
@@ -398,18 +404,21 @@ fn is_alive(pid: Pid, boot: u64) -> bool {
     process::stat(pid).is_some_and(|stat| stat.state != b'Z' && process::same_birth(boot, stat.start))
 }
 
+/// What an earlier supervisor left in `supervise/status`, if that is one.
+fn read_status(dir: &OwnedFd) -> std::result::Result<Option<Status>, Errno> {
+    match servicedir::read_file(dir, servicedir::STATUS) {
+        Err(e) if diag::is_exhausted(e) => Err(e),
+        bytes => Ok(Status::unpack(&bytes.unwrap_or_default())),
+    }
+}
+
 /// The process that `supervise/status` speaks of, if it is still there.
 fn running_by_status(
     dir: &OwnedFd,
+    status: &Status,
     now: Now,
 ) -> std::result::Result<Option<(Machine, Option<OwnedFd>)>, Errno> {
-    let bytes = match servicedir::read_file(dir, "supervise/status") {
-        Err(e) if diag::is_exhausted(e) => return Err(e),
-        bytes => bytes.unwrap_or_default(),
-    };
-    let Some((status, pid)) = Status::unpack(&bytes).and_then(|status| Some((status, status.pid?))) else {
-        return Ok(None);
-    };
+    let Some(pid) = status.pid else { return Ok(None) };
     let pidfd = match wait::pidfd_open(pid) {
         Ok(pidfd) => Some(pidfd),
         Err(Errno::SRCH) => return Ok(None),
@@ -422,7 +431,7 @@ fn running_by_status(
         || brand_of(pid).is_some() && brand_of(pid) == Identity::of(dir).ok().map(super::follow::brand);
     let leads = stat.session == pid.raw() || branded();
     Ok((leads && !has_supervisor(stat.ppid) && age.abs_diff(since) <= STAMP_TOLERANCE)
-        .then(|| (Machine::from_status(&status, stat.start, now), pidfd)))
+        .then(|| (Machine::from_status(status, stat.start, now), pidfd)))
 }
 
 /// Whether the parent of a process supervises: the process is another service's then, whatever a copy of that

@@ -363,7 +363,9 @@ impl Service {
             }
         }
         if self.status_due {
-            match write_status(dir, &self.status()) {
+            let once =
+                matches!(&self.body, Body::Longrun(l) if l.machine.starts() <= 1 && l.machine.deaths() == 0);
+            match write_status(dir, &self.status(), once) {
                 Ok(()) => self.status_due = false,
                 Err(e) => refused = Some(("write supervise/status", e)),
             }
@@ -472,16 +474,17 @@ pub(super) struct Supervise {
     pub(super) new: bool,
 }
 
-/// Opens it in a service directory, and makes it where it is not there.
+/// Opens it in a service directory, and makes it where it is not there. The lock comes last: whoever sees that it is
+/// held, or that somebody reads the FIFO, finds a status, and can send commands.
 pub(super) fn open_supervise(dir: &OwnedFd) -> Result<Supervise> {
+    if servicedir::begin_status(dir) == Err(Errno::NOENT) {
+        servicedir::prepare(dir).unable("make event and supervise")?;
+    }
+    let control = open_control(dir)?;
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let open = |more| openat(dir, "supervise/lock", flags | more, Mode::from_raw_mode(0o644));
     // svscan makes the directories, the lock is ours to make.
     let mut lock = open(OFlags::EXCL);
-    if lock.as_ref().err() == Some(&Errno::NOENT) {
-        servicedir::prepare(dir).unable("make event and supervise")?;
-        lock = open(OFlags::EXCL);
-    }
     let new = lock.is_ok();
     if lock.as_ref().err() == Some(&Errno::EXIST) {
         lock = open(OFlags::empty());
@@ -490,7 +493,7 @@ pub(super) fn open_supervise(dir: &OwnedFd) -> Result<Supervise> {
     if !lock::try_lock(&lock).unable("lock supervise/lock")? {
         return Err(Error::new(code::USAGE, "unable to lock supervise/lock: another supervisor is at work"));
     }
-    Ok(Supervise { lock, control: open_control(dir)?, new })
+    Ok(Supervise { lock, control, new })
 }
 
 /// Opens `supervise/control`. What is there and is no FIFO gives way to one.
@@ -511,6 +514,11 @@ pub(super) fn open_control(dir: &OwnedFd) -> Result<Fifo> {
         .unable("open supervise/control")
 }
 
+/// What an earlier supervisor left speaks of a process that is not there, or is no status.
+pub(super) fn correct_status(dir: &OwnedFd) {
+    let _ = write_status(dir, &servicedir::first_status(dir), true);
+}
+
 /// Writes `supervise/state` once there is something to say in it, and removes it at the end of supervision.
 /// Returns whether it is there now.
 fn write_state(dir: &OwnedFd, state: State, there: bool, over: bool) -> std::result::Result<bool, Errno> {
@@ -528,11 +536,17 @@ fn write_state(dir: &OwnedFd, state: State, there: bool, over: bool) -> std::res
 /// Where the next `supervise/state` is written.
 const STATE_BESIDE: &str = "supervise/state.new";
 
-/// Replaces `supervise/status`. On a full disk the old file is written over: 35 bytes that have their place.
-fn write_status(dir: &OwnedFd, status: &Status) -> std::result::Result<(), Errno> {
+/// Replaces `supervise/status`. On a full disk the old file is written over: 35 bytes that have their place. `once`:
+/// it may stay like this for long, and the file beside it would only take room.
+fn write_status(dir: &OwnedFd, status: &Status, once: bool) -> std::result::Result<(), Errno> {
+    const BESIDE: &str = "supervise/status.new";
     let bytes = status.pack();
-    servicedir::exchange(dir, "supervise/status", "supervise/status.new", &bytes).or_else(|refused| {
-        let file = servicedir::open_own(dir, "supervise/status", OFlags::empty(), Mode::empty())
+    let exchanged = servicedir::exchange(dir, servicedir::STATUS, BESIDE, &bytes);
+    if once && exchanged.is_ok() {
+        let _ = unlinkat(dir, BESIDE, AtFlags::empty());
+    }
+    exchanged.or_else(|refused| {
+        let file = servicedir::open_own(dir, servicedir::STATUS, OFlags::empty(), Mode::empty())
             .map_err(|_| refused)?;
         match rustix::io::pwrite(&file, &bytes, 0) {
             Ok(n) if n == bytes.len() => Ok(()),
