@@ -72,10 +72,10 @@ impl Boot {
             // It may have written to the environment store.
             self = Boot::now(self.sources);
         }
-        let Some(live) = self.define()? else { return Ok(boot_code::REFUSED) };
+        let Some((live, is_new)) = self.define()? else { return Ok(boot_code::REFUSED) };
         let names = live.link()?;
         let _lock = live.lock(Busy::Wait)?;
-        let mut engine = Engine::new(&live)?;
+        let mut engine = if is_new { Engine::of_new(&live)? } else { Engine::new(&live)? };
         engine.add(names)?;
         let selection = match live.graph.bundles.get(overlay::TOP) {
             Some(top) if self.sources.is_empty() => top.iter().copied().collect(),
@@ -139,10 +139,10 @@ impl Boot {
         Ok(Some(ended).filter(|code| *code != 0 && self.if_it_fails == IfBootFails::Stop))
     }
 
-    /// Reads the definitions and makes the live directory; or, after a boot that was killed, finds it made.
-    fn define(&self) -> Result<Option<Live>> {
+    /// Reads the definitions and makes the live directory (`true`); or, after a boot that was killed, finds it made.
+    fn define(&self) -> Result<Option<(Live, bool)>> {
         if let Ok(live) = Live::open(&place::live()) {
-            return Ok(Some(live));
+            return Ok(Some((live, false)));
         }
         let mut findings = Findings::default();
         let (sources, roots) = match self.sources.is_empty() {
@@ -164,7 +164,7 @@ impl Boot {
         let top = self.sources.is_empty().then(|| overlay::TOP.to_owned());
         live.note_origin(&Origin { top, sources: self.sources.clone(), compiled: None })?;
         note_stop_time(&definitions);
-        Ok(Some(live))
+        Ok(Some((live, true)))
     }
 
     /// Takes everything down, essential or not.

@@ -180,10 +180,11 @@ impl Init {
             told: Told::new(verbosity),
             rubbish,
         };
+        // The boot first: everybody waits for it, and it has much to read before it needs a supervisor.
+        init.obey(todo);
         if rules.has_services {
             init.start_scanner(true);
         }
-        init.obey(todo);
         Ok(init)
     }
 

@@ -222,11 +222,15 @@ pub struct Engine<'a> {
 impl<'a> Engine<'a> {
     /// Connects, and asks what is up.
     pub fn new(live: &'a Live) -> Result<Engine<'a>> {
-        let line = Line::open(&live.scandir)?;
-        let (steps, ahead) = (Map::new(), Set::new());
-        let mut engine = Engine { live, line, now: Vec::new(), steps, ahead, up: true, round: 0 };
+        let mut engine = Engine::of_new(live)?;
         engine.refresh()?;
         Ok(engine)
+    }
+
+    /// Connects where nothing was ever up: there is nothing to ask.
+    pub fn of_new(live: &'a Live) -> Result<Engine<'a>> {
+        let (line, now) = (Line::open(&live.scandir)?, vec![Standing::Down; live.graph.services.len()]);
+        Ok(Engine { live, line, now, steps: Map::new(), ahead: Set::new(), up: true, round: 0 })
     }
 
     /// What each service is.
