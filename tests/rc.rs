@@ -587,6 +587,9 @@ fn update() {
     for name in ["changed", "named", "renamed", "gone", "same"] {
         l.longrun(name, SLEEP, &[]);
     }
+    symlink(&db, "bootdb").unwrap();
+    let boot = l.w.base.join("bootdb").display().to_string();
+    assert_eq!(code("s6-rc-init", &["-d", "-c", &boot, "-t", "30000", "-l", &live, &scan]), 0);
     l.begin();
     l.ok(&["up", "changed", "named", "renamed", "gone", "same"]);
     let pids = |names: &[&str]| -> Vec<i32> { names.iter().map(|name| l.live(name).pid()).collect() };

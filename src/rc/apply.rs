@@ -415,7 +415,7 @@ pub fn mend(path: &str) -> Result<()> {
         diag::warn("another rc was killed while it applied new definitions: finishing that");
         let live = Live::open(path)?;
         install(&live)?;
-        super::compile::supervise(&Live::open(path)?)?;
+        super::compile::supervise(&Live::open(path)?, None)?;
         remove(&format!("{path}/previous"))?;
     }
     if there("next") { remove(&format!("{path}/next")) } else { Ok(()) }

@@ -2,12 +2,13 @@
 
 use super::args::Args;
 use super::check::{read, refuse};
-use super::engine::Engine;
+use super::engine::{self, Engine};
 use super::live::{self, Live};
 use super::scripts::Root;
 use super::stage;
 use crate::cli;
 use crate::diag::{Result, Unable, code};
+use crate::time::Mono;
 
 /// Makes the directory `database` of the definitions in `sources`. Where it cannot be made whole there is none.
 pub fn compile(database: &str, sources: &[String]) -> Result<u8> {
@@ -24,12 +25,15 @@ pub fn compile(database: &str, sources: &[String]) -> Result<u8> {
 /// that, down.
 pub fn init(args: &Args, compiled: &str, scandir: &str) -> Result<u8> {
     let live = live::create_from(&args.live, &cli::absolute(scandir)?, &args.prefix, compiled)?;
-    supervise(&live)
+    supervise(&live, args.deadline())
 }
 
-/// Has the longruns of a live directory supervised, as they are.
-pub fn supervise(live: &Live) -> Result<u8> {
+/// Has the longruns of a live directory supervised, as they are, until `deadline` at most.
+pub fn supervise(live: &Live, deadline: Option<Mono>) -> Result<u8> {
     let names = live.link()?;
+    if deadline.is_some() {
+        return engine::add(&live.scandir, names, deadline).map(|()| code::OK);
+    }
     let mut engine = Engine::new(live)?;
     engine.add(names)?;
     engine.refresh()?;

@@ -269,7 +269,7 @@ impl<'a> Engine<'a> {
         let mut settled = Vec::new();
         let by_name = loop {
             self.send(&Request::States)?;
-            match hear_states(&mut self.line, &mut settled) {
+            match hear_states(&mut self.line, &mut settled, None) {
                 Ok(by_name) => break by_name,
                 Err(_) => self.reconnect()?,
             }
@@ -287,7 +287,7 @@ impl<'a> Engine<'a> {
     fn settle_down(&mut self) -> Result<()> {
         loop {
             self.send(&Request::Sync)?;
-            match hear_states(&mut self.line, &mut Vec::new()) {
+            match hear_states(&mut self.line, &mut Vec::new(), None) {
                 Ok(_) => return Ok(()),
                 Err(_) => self.reconnect()?,
             }
@@ -871,14 +871,16 @@ fn is_over(deadline: Option<Mono>) -> bool {
 fn hear_states(
     line: &mut Line,
     settled: &mut Vec<Settled>,
+    deadline: Option<Mono>,
 ) -> std::result::Result<Map<String, Standing>, Errno> {
     let mut by_name = Map::new();
     loop {
-        match line.wait(None, None)? {
+        match line.wait(deadline, None)? {
             Heard::Reply(Reply::States(list)) => by_name.extend(list),
             Heard::Reply(Reply::StatesEnd) => return Ok(by_name),
             Heard::Reply(Reply::Settled(answer)) => settled.push(answer),
-            Heard::Reply(Reply::Pruned | Reply::HelloAgain) | Heard::Deadline | Heard::Signal => {}
+            Heard::Deadline => return Err(Errno::TIMEDOUT),
+            Heard::Reply(Reply::Pruned | Reply::HelloAgain) | Heard::Signal => {}
         }
     }
 }
@@ -902,12 +904,12 @@ pub fn restart_nothing(scandir: &str, patience: Duration) -> Result<()> {
 }
 
 /// Tells the supervisor of `scandir` of service directories that were just put there, and waits until it has
-/// made what it supervises them with.
-pub fn add(scandir: &str, names: Vec<String>) -> Result<()> {
+/// made what it supervises them with, until `deadline` at most.
+pub fn add(scandir: &str, names: Vec<String>, deadline: Option<Mono>) -> Result<()> {
     let mut line = Line::open(scandir)?;
     let mut requests = batches(names, Request::Add).into_iter().chain([Request::States]);
     requests.try_for_each(|request| line.put(&request)).unable("talk to the supervisor")?;
-    let heard = hear_states(&mut line, &mut Vec::new());
+    let heard = hear_states(&mut line, &mut Vec::new(), deadline);
     heard.map(drop).unable("hear from the supervisor")
 }
 

@@ -230,15 +230,16 @@ const COMPILED: &str = "/etc/s6-rc/compiled";
 /// `s6-rc-init`. Begun again, it sees to it that everything is supervised.
 pub fn init(mut parser: lexopt::Parser) -> Result<u8> {
     let mut args = Args::default();
-    let mut compiled = COMPILED.to_owned();
+    let (mut compiled, mut dereference) = (COMPILED.to_owned(), false);
     while let Some(arg) = parser.next()? {
         match arg {
             Short('c') | Long("bootdb") => compiled = parser.value()?.string()?,
             Short('l') | Long("livedir") => args.live = parser.value()?.string()?,
             Short('p') | Long("prefix") => args.prefix = parser.value()?.string()?,
-            Short('t') | Long("timeout") => drop(number("-t", &mut parser)?),
+            Short('t') | Long("timeout") => args.timeout = milliseconds(&mut parser)?,
             Short('v') | Long("verbosity") => drop(number("-v", &mut parser)?),
-            Short('d' | 'b') | Long("block") => {}
+            Short('d') => dereference = true,
+            Short('b') | Long("block") => {}
             Short('h') | Long("help") => return cli::help(INIT_USAGE),
             Value(word) => args.names.push(word.string()?),
             _ => return Err(cli::usage(INIT_USAGE)),
@@ -254,12 +255,16 @@ pub fn init(mut parser: lexopt::Parser) -> Result<u8> {
     if !ScanDir::open(scandir)?.is_scanned()? {
         return Err(Error::usage(format!("svscan is not running on {scandir}")));
     }
+    if dereference {
+        let real = fs::canonicalize(&compiled).unable(format_args!("resolve {compiled}"))?;
+        compiled = real.to_string_lossy().into_owned();
+    }
     let Ok(live) = Live::open(&args.live) else { return compile::init(&args, &compiled, scandir) };
     let same = live.scandir == *scandir
         && live.prefix == args.prefix
         && live.origin().compiled.as_ref() == Some(&compiled);
     match same {
-        true => compile::supervise(&live),
+        true => compile::supervise(&live, args.deadline()),
         false => Err(Error::new(102, format!("{} is there already, for something else", args.live))),
     }
 }

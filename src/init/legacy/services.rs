@@ -82,7 +82,7 @@ fn tell(added: &[String]) -> Result<()> {
     };
     // Loggers first: who writes to one finds it there.
     let names = added.iter().filter_map(logger).chain(added.iter().cloned()).collect();
-    engine::add(&place::scandir(), names)?;
+    engine::add(&place::scandir(), names, None)?;
     ScanDir::open(&place::scandir())?.send(b"a")
 }
 
