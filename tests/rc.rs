@@ -11,7 +11,7 @@ use perennial::rc::timing::{self, Outcome};
 use rustix::process::Signal;
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 use support::killer::{self, Killer};
@@ -46,6 +46,7 @@ const SCENARIOS: &[(&str, fn())] = &[
     ("a_oneshot_that_asks_for_a_change", a_oneshot_that_asks_for_a_change),
     ("what_a_oneshot_sees", what_a_oneshot_sees),
     ("a_oneshot_with_run", a_oneshot_with_run),
+    ("what_a_oneshot_is_given", what_a_oneshot_is_given),
     ("condition", condition),
     ("soft_dependencies", soft_dependencies),
     ("restart", restart),
@@ -343,17 +344,73 @@ fn a_oneshot_with_run() {
 }
 
 fn condition() {
+fn what_a_oneshot_is_given() {
+    let mut l = Lab::new();
+    let script = "echo $RC_NAME $FROM_FILE $FROM_DIR $(umask) $(nice) $(ulimit -n) >>log";
+    for name in ["words", "again"] {
+        let service = l.oneshot(name, script, &[]);
+        service.file("umask", "027\n").file("limits", "nofile 99\n").file("nice", "5\n");
+        service.file("env-file", "FROM_FILE=file\n").file("env/FROM_DIR", "dir\n");
+        service.file("down", &l.command(script)).file("reload", &l.command(script));
+    }
+    l.oneshot("plain", script, &[]);
+    let log_path = l.w.base.join("log").display().to_string();
+    let own = l.define("own", "oneshot", &["again"]);
+    own.file("run", &format!("#!/bin/sh\n{}\n", script.replace("log", &log_path))).file("umask", "077\n");
+    l.begin();
+    for args in [["up", "words"], ["reload", "words"], ["down", "words"], ["up", "own"], ["down", "own"]] {
+        l.ok(&args);
+    }
+    let given = "file dir 0027 5 99";
+    let of = |name: &str| {
+        let lines = log().into_iter();
+        let its = lines.filter_map(|line| Some(line.strip_prefix(name)?.trim_start().to_owned()));
+        its.collect::<Vec<_>>()
+    };
+    assert_eq!(of("words"), [given; 3]);
+    assert_eq!(of("again"), [given]);
+    assert!(of("own").len() == 1 && of("own")[0].starts_with("0077 0 "), "{:?}", log());
+    // What a file says is checked before anything is done.
+    l.w.at("src/words").file("limits", "nofiles 99\n");
+    let ran = l.rc(&["check", "src"]);
+    assert!(ran.code == 1 && ran.out.contains("src/words/limits: "), "{ran:?}");
+    l.w.at("src/words").file("limits", "nofile 98\n");
+    l.ok(&["up", "words"]);
+    assert_eq!(l.ok(&["apply", "src"]).lines().next(), Some("restart words: limits"));
+    assert_eq!(of("words").last().unwrap(), "file dir 0027 5 98");
+    // An account that is not there is no reason to run as somebody else.
+    l.w.at("src/words").file("user", "nobody-of-this-name\n");
+    let ran = l.rc(&["apply", "src"]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    let count = of("words").len();
+    assert_ne!(l.rc(&["up", "words"]).code, 0);
+    assert_eq!(of("words").len(), count, "{:?}", log());
+    if rustix::process::geteuid().is_root() {
+        let id = l.oneshot("id", &format!("id -u >{log_path}.id"), &[]);
+        id.file("user", "77:88\n")
+            .file("up", &format!("/bin/sh -c \"echo $(id -u):$(id -g) >{log_path}.id\"\n"));
+        fs::write(format!("{log_path}.id"), "").unwrap();
+        fs::set_permissions(format!("{log_path}.id"), fs::Permissions::from_mode(0o666)).unwrap();
+        fs::remove_file("src/words/user").unwrap();
+        l.ok(&["apply", "src"]);
+        l.ok(&["up", "id"]);
+        assert_eq!(read("log.id"), "77:88\n");
+    }
+}
+
     let mut l = Lab::new();
     let script = format!("test -e {}/wanted", l.w.base.display());
     l.longrun("picky", SLEEP, &[]).script("condition", &script);
-    l.oneshot("behind", "echo behind >>log", &["picky"]);
+    l.oneshot("choosy", "echo choosy >>log", &[]).script("condition", &script);
+    l.oneshot("behind", "echo behind >>log", &["picky", "choosy"]);
     l.begin();
     let said = l.ok(&["up", "behind"]);
     assert!(said.contains("picky is skipped: its condition is not met\n"), "{said}");
     assert_eq!((l.up(), log()), ("behind".into(), vec!["behind".to_owned()]));
+    assert!(said.contains("choosy is skipped: its condition is not met\n"), "{said}");
     fs::write("wanted", "").unwrap();
-    l.ok(&["up", "picky"]);
-    assert_eq!(l.up(), "behind picky");
+    l.ok(&["up", "picky", "choosy"]);
+    assert_eq!((l.up(), log()[1..].join(" ")), ("behind choosy picky".into(), "choosy".into()));
 }
 
 fn soft_dependencies() {

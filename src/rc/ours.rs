@@ -7,6 +7,7 @@
 use super::graph::Kind;
 use super::scripts::Root;
 use super::source::{Definition, Findings};
+use super::stage::ONESHOT_OUTFIT;
 use crate::servicedir::account::Account;
 use crate::servicedir::environment::Environment;
 use crate::servicedir::feature::{self, Faulty, Features};
@@ -15,24 +16,26 @@ use rustix::fs::CWD;
 
 /// Looks at all files of ours of a longrun.
 pub fn check(definition: &Definition, root: &Root, findings: &mut Findings) {
-    if definition.kind != Some(Kind::Longrun) {
-        return;
-    }
+    let counts = |name: &str| match definition.kind {
+        Some(Kind::Longrun) => true,
+        Some(Kind::Oneshot) => ONESHOT_OUTFIT.contains(&name),
+        _ => false,
+    };
     let mut features = Features::default();
-    for name in feature::names() {
+    for name in feature::names().filter(|name| counts(name)) {
         let Some((_, path)) = definition.files.iter().find(|(file, _)| file == name) else { continue };
         if let Err(Faulty { why, .. }) = check_file(name, path, &mut features) {
             findings.error(path, None, why);
         }
     }
     let path_of = |name: &str| definition.files.iter().find(|(file, _)| file == name);
-    features.forking = definition.has_file("forking");
+    features.forking = counts("forking") && definition.has_file("forking");
     if let Some(Faulty { file, why }) = features.contradiction(definition.has_file("flag-newpidns"))
         && let Some((_, path)) = path_of(file)
     {
         findings.error(path, None, why);
     }
-    let user = definition.files.iter().find(|(file, _)| file == "user");
+    let user = definition.files.iter().find(|(file, _)| file == "user" && counts(file));
     if let (Some((_, path)), Some(user), false) = (user, &features.user, root.is_layer())
         && let Err(Faulty { why, .. }) = Account::find(user, root.prefix())
     {

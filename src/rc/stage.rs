@@ -8,7 +8,7 @@
 //! | `graph` | names, edges and time limits, as text ([`super::live::to_text`]) |
 //! | `digests` | for each file of a definition a digest, its name and the service's: `9f86d081884c7d65 run web` |
 //! | `servicedirs/NAME` | service directory of a longrun |
-//! | `oneshots/NAME` | `up` and `down` of a oneshot, each word ended by NUL |
+//! | `oneshots/NAME` | `up` and `down` of a oneshot, each word ended by NUL; `outfit` leads to its `user` and so on |
 //! | `conditions/NAME` | `up` runs the condition of the service |
 //! | `reloads/NAME` | `up` is the `reload` of a oneshot |
 //!
@@ -31,6 +31,9 @@ use std::os::unix::fs::PermissionsExt;
 
 /// Where command lines run, below `servicedirs`.
 pub const ONESHOT_CWD: &str = "s6rc-oneshot-runner";
+
+/// Files that say what the scripts of a oneshot are given.
+pub const ONESHOT_OUTFIT: [&str; 7] = ["user", "env", "env-file", "umask", "limits", "nice", "oom-score"];
 
 /// The directories of definitions. The last two are there if there is something to be in them.
 pub const DIRS: [&str; 4] = ["servicedirs", "oneshots", "conditions", "reloads"];
@@ -161,6 +164,11 @@ impl Writer<'_> {
         let definition = self.definition;
         let runner = format!("../../servicedirs/{ONESHOT_CWD}");
         let mut place = runner.clone();
+        let outfit = definition.files.iter().any(|(file, _)| ONESHOT_OUTFIT.contains(&&**file));
+        if outfit {
+            self.copy_files(&dir, |file| ONESHOT_OUTFIT.contains(&file))?;
+            link(".", &format!("{dir}/outfit"))?;
+        }
         if definition.runs_script() {
             self.copy_files(&dir, |file| matches!(file, "run" | "data" | "env" | "env-file"))?;
             self.made_file(&dir, "up", b"./run\0")?;
@@ -175,6 +183,9 @@ impl Writer<'_> {
         if let Some(words) = &definition.reload {
             let dir = self.rare_dir("reloads")?;
             link(&place, &format!("{dir}/cwd"))?;
+            if outfit {
+                link(&format!("../../oneshots/{}", definition.name), &format!("{dir}/outfit"))?;
+            }
             write(&format!("{dir}/up"), joined(words))?;
             self.note("reload", Digest::of(&joined(words)));
         }

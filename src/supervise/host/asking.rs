@@ -351,7 +351,7 @@ impl Host {
         aux.remember(&self.journal);
         aux.tail.clear();
         let program = Service::name_of_ask(asking.ask);
-        let launched = Outfit::of(&features, dir).and_then(|outfit| {
+        let launched = Outfit::of(&features, dir, None).and_then(|outfit| {
             let (reader, writer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)
                 .map_err(|e| launch::failed("make a pipe", e))?;
             // Only we must not wait.

@@ -6,6 +6,7 @@ use super::service::{Longrun, Service};
 use crate::diag::{self, reason};
 use crate::process::{End, Pid, WaitStatus};
 use crate::scan::{CATCH_ALL, Identity, reaper};
+use crate::servicedir::definition::Reader;
 use crate::servicedir::{self, diagnose};
 use crate::supervise::journal::Journal;
 use crate::supervise::machine::Job;
@@ -80,7 +81,7 @@ pub(super) fn longrun(
     let super::service::Body::Longrun(longrun) = &mut service.body else { return Err(directory_gone()) };
     let outfit = match (&rules.features, job) {
         (Some(features), Job::Run) => {
-            let mut outfit = Outfit::of(features, dir)?;
+            let mut outfit = Outfit::of(features, dir, None)?;
             outfit.brand(features, service.identity);
             outfit
         }
@@ -260,8 +261,15 @@ pub(super) fn oneshot(
     let path = env::get("PATH").map_or(&b"/usr/bin:/bin"[..], |p| p.as_encoded_bytes());
     let programs = candidates(&name, path);
     let argv = CArray::new(words);
-    let named = CString::new(format!("RC_NAME={}", service.label())).expect("names have no NUL");
-    let environment = CArray::environment_with(c"RC_NAME", named);
+    let outfit = oneshot_outfit(dir, service.label())
+        .map_err(|failure| Failure { text: failure.text.replacen("run", file, 1), ..failure })?;
+    let environment = match outfit.environment {
+        Some(environment) => environment,
+        None => {
+            let named = CString::new(format!("RC_NAME={}", service.label())).expect("names have no NUL");
+            CArray::environment_with(c"RC_NAME", named)
+        }
+    };
     let place = servicedir::open(dir, "cwd").ok();
     let (cell, boot) = around.journal.birth(service.slot);
     let spawn = Spawn {
@@ -269,6 +277,7 @@ pub(super) fn oneshot(
         env: Some(&environment),
         new_session: true,
         record: Some(cell),
+        attributes: outfit.attributes.as_ref(),
         ..Spawn::new(&programs, &argv)
     };
     match spawn.start_while(around.blocked, meanwhile) {
@@ -288,6 +297,21 @@ pub(super) fn oneshot(
         Err(e) => Err(explain(dir, file, e)),
     }
 }
+
+/// What the scripts of a oneshot are given: rc links to the directory with the files that say it, if there are any.
+fn oneshot_outfit(dir: &OwnedFd, name: &str) -> Result<Outfit, Failure> {
+    let Ok(outfit) = servicedir::open(dir, ONESHOT_OUTFIT) else { return Ok(Outfit::default()) };
+    let mut reader = Reader::default();
+    let rules = reader.read(&outfit, drop);
+    match (&rules.faulty, &rules.features) {
+        (Some(faulty), _) => Err(faulty.clone().into()),
+        (None, Some(features)) => Outfit::of(features, &outfit, Some(("RC_NAME", name))),
+        (None, None) => Ok(Outfit::default()),
+    }
+}
+
+/// In the directory of a oneshot: where `user`, `limits` and the like of its scripts are.
+pub const ONESHOT_OUTFIT: &str = "outfit";
 
 fn words(bytes: &[u8]) -> Vec<CString> {
     let mut words: Vec<CString> =

@@ -22,8 +22,12 @@ pub(super) struct Outfit {
 }
 
 impl Outfit {
-    /// For run of the service in `dir`.
-    pub(super) fn of(features: &Features, dir: &OwnedFd) -> Result<Outfit, Failure> {
+    /// For run of the service in `dir`, with one variable more that is to be set, if any.
+    pub(super) fn of(
+        features: &Features,
+        dir: &OwnedFd,
+        more: Option<(&str, &str)>,
+    ) -> Result<Outfit, Failure> {
         if !features.has_attributes() {
             return Ok(Outfit::default());
         }
@@ -53,9 +57,15 @@ impl Outfit {
     }
 }
 
-/// Ours, what the account adds, `env-file`, `env/`: the later wins.
-fn environment(features: &Features, account: Option<&Account>, dir: &OwnedFd) -> Result<CArray, Failure> {
+/// Ours, one more, what the account adds, `env-file`, `env/`: the later wins.
+fn environment(
+    features: &Features,
+    account: Option<&Account>,
+    dir: &OwnedFd,
+    more: Option<(&str, &str)>,
+) -> Result<CArray, Failure> {
     let mut environment = Environment::new(env::strings().map(CStr::to_owned).collect());
+    more.into_iter().for_each(|(name, value)| environment.set(name.as_bytes(), Some(value.as_bytes())));
     for (name, value) in account.iter().flat_map(|account| account.variables()) {
         environment.set(name.as_bytes(), value.map(str::as_bytes));
     }
