@@ -54,11 +54,13 @@ pub fn command(args: &Args, wish: Wish) -> Result<u8> {
 /// Makes a change and says how it went.
 pub fn change(args: &Args, wish: Wish, busy: Busy, progress: &mut dyn Progress) -> Result<u8> {
     let live = Live::open(&args.live)?;
+    let before = graph_file(&args.live);
     let mut selection = select(&live.graph, &args.names)?;
     let deadline = args.deadline();
     let lock = if args.dry_run { None } else { Some(live.lock_for(busy, wish.word(), deadline)?) };
     // Somebody may have applied other definitions while we waited.
-    let live = if lock.is_some() { Live::open(&args.live)? } else { live };
+    let live =
+        if lock.is_some() && graph_file(&args.live) != before { Live::open(&args.live)? } else { live };
     let mut engine = Engine::new(&live)?;
     if args.all {
         let is_up = |i: &Index| engine.states()[*i] != Standing::Down;
@@ -106,6 +108,12 @@ fn restart(
     let mut up = engine.change(&(&again | selection), true, options, Some(signals), progress)?;
     up.failed.extend(down.failed);
     Ok(up)
+/// What tells the graph of a live directory from every other that was there.
+fn graph_file(live: &str) -> Option<(u64, u64, i64, u64)> {
+    let st = rustix::fs::stat(format!("{live}/graph")).ok()?;
+    Some((st.st_dev, st.st_ino, st.st_mtime, st.st_mtime_nsec))
+}
+
 }
 
 /// What is up of a selection, and of what needs it.
