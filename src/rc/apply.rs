@@ -3,7 +3,8 @@
 //! 1. The definitions are read and checked, and written out beside the live ones (`next`). With an error among
 //!    them nothing has happened.
 //! 2. [`Difference`] says what went, what changed (and which file, or dependency), and what came.
-//! 3. What went or changed is taken down, with what needs it. Where that fails it is brought up again.
+//! 3. What is to be up in the end is written down (`resume`): whoever comes after one that was killed brings that up.
+//!    What went or changed is taken down, with what needs it. Where that fails it is brought up again.
 //! 4. `next` becomes `commit`: from here on there is no way back but another change. Each definition takes its
 //!    place by renames, so that whoever is killed in the middle leaves something that can be gone on with, and
 //!    the next one to lock the live directory does that ([`mend`]). What was there goes to `previous`.
@@ -241,13 +242,16 @@ pub fn apply(live: &Live, wish: &Wish) -> Result<Applied> {
     let now = Part::read(&live.path, &live.origin())?;
     let difference = Difference::new((&now.graph, &now.digests), (&next.graph, &next.digests), &wish.restart);
     let mut engine = Engine::new(live)?;
-    let steps = Steps::new(&now, &next, &difference, engine.states(), wish);
+    let mut also = wish.also.clone();
+    also.extend(to_resume(&live.path));
+    let steps = Steps::new(&now, &next, &difference, engine.states(), &wish.restart, &also);
     diag::put(1, steps.text(&difference, &now.graph).as_bytes());
     if wish.dry_run {
         remove(&format!("{}/next", live.path))?;
         return Ok(Applied::Done);
     }
     let signals = listen_for_signals()?;
+    resume_later(&live.path, &steps.start)?;
     let stopped = engine.change(&steps.stop, false, wish.options, Some(&signals), &mut Shown::new())?;
     if stopped.code() != 0 {
         explain(&live.graph, &stopped, false);
@@ -256,6 +260,7 @@ pub fn apply(live: &Live, wish: &Wish) -> Result<Applied> {
         engine.refresh()?;
         engine.change(&steps.stop, true, again, Some(&signals), &mut Shown::new())?;
         remove(&format!("{}/next", live.path))?;
+        resume_later(&live.path, &Set::new())?;
         return Ok(Applied::NotStopped(stopped.code()));
     }
     drop(engine);
@@ -270,15 +275,37 @@ pub fn apply(live: &Live, wish: &Wish) -> Result<Applied> {
         (code, None) => Applied::NotUp(code),
         (_, Some(_)) => {
             diag::warn("not everything is ready: going back to the definitions before");
+            resume_later(&live.path, &steps.stopped)?;
             go_back(&changed, &start, &steps, &signals)?;
             Applied::WentBack
         }
     };
     remove(&format!("{}/previous", live.path))?;
+    resume_later(&live.path, &Set::new())?;
     let kept = Live::open(&live.path)?;
     let _ = timing::forget(&live.path, |name| kept.graph.index(name).is_some());
     Ok(result)
 }
+
+/// What a change that was killed had taken down, or was about to, and meant to be up in the end.
+pub fn to_resume(live: &str) -> Set<String> {
+    let text = fs::read_to_string(format!("{live}/{RESUME}")).unwrap_or_default();
+    set(text.lines().map(str::to_owned))
+}
+
+/// Writes down what is to be up in the end, in case that we are killed. Nothing: it is, or nobody wants it any more.
+pub fn resume_later(live: &str, names: &Set<String>) -> Result<()> {
+    let path = format!("{live}/{RESUME}");
+    if names.is_empty() {
+        return remove(&path);
+    }
+    let text: String = names.iter().flat_map(|name| [name, "\n"]).collect();
+    let dir = servicedir::open(CWD, live).unable(format_args!("open {live}"))?;
+    servicedir::replace(dir, RESUME, "resume.new", text.as_bytes()).unable(format_args!("write {path}"))
+}
+
+/// In the live directory: see [`to_resume`].
+const RESUME: &str = "resume";
 
 fn bring_up(live: &Live, start: &Set<Index>, options: Options, signals: &SignalFd) -> Result<Report> {
     let names = live.link()?;
@@ -333,7 +360,14 @@ struct Steps {
 }
 
 impl Steps {
-    fn new(now: &Part, next: &Part, difference: &Difference, states: &[Standing], wish: &Wish) -> Steps {
+    fn new(
+        now: &Part,
+        next: &Part,
+        difference: &Difference,
+        states: &[Standing],
+        restart: &Restart,
+        also: &Set<String>,
+    ) -> Steps {
         let graph = &now.graph;
         let is_up = |index: &Index| states[*index] != Standing::Down && !graph.services[*index].hidden;
         let names = difference.gone.iter().chain(difference.changed.keys());
@@ -352,10 +386,11 @@ impl Steps {
         stop.retain(is_up);
         let stopped: Set<String> = set(stop.iter().map(|index| graph.name(*index).to_owned()));
         // Who names what is restarted does not mean what is new.
-        let all = wish.restart == Restart::Changed;
+        let all = *restart == Restart::Changed;
         let wanted = next.wanted.iter().filter(|name| all && !now.wanted.contains(*name));
-        let is_down = |name: &&String| graph.index(name).is_none_or(|index| !is_up(&index));
-        let start = stopped.iter().chain(wanted).chain(wish.also.iter().filter(is_down));
+        // What is on its way down is to come back as well.
+        let is_down = |name: &&String| graph.index(name).is_none_or(|i| states[i] != Standing::Up);
+        let start = stopped.iter().chain(wanted).chain(also.iter().filter(is_down));
         let start = set(start.filter(|name| find(&next.graph, name).is_some()).cloned());
         Steps { stop, stopped, start, because }
     }
@@ -659,14 +694,7 @@ mod tests {
         let (now, next) = (part(1, &["a", "b"]), part(2, &["a", "b", "d"]));
         let all = Difference::new((&old, &now.digests), (&old, &next.digests), &Restart::Changed);
         let states = [Standing::Up, Standing::Up, Standing::Down, Standing::Down];
-        let wish = Wish {
-            restart: Restart::Changed,
-            also: Set::new(),
-            dry_run: false,
-            options: Options::default(),
-            ready_within: None,
-        };
-        let steps = Steps::new(&now, &next, &all, &states, &wish);
+        let steps = Steps::new(&now, &next, &all, &states, &Restart::Changed, &Set::new());
         assert_eq!(steps.text(&all, &old), "restart a: run\nrestart b: needs a\nstart d\n");
         assert_eq!(steps.stop, set([0, 1]));
         assert_eq!(steps.names_in(&old), set([0, 1, 3]));

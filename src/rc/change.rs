@@ -1,12 +1,13 @@
 //! `rc up`, `down`, `restart`, `reload`: changes that somebody asks for by name.
 
+use super::apply;
 use super::args::{Args, select};
 use super::engine::{End, Engine, Options, Progress, Report};
 use super::graph::{Graph, Index};
 use super::live::{Busy, Live};
 use super::progress::Shown;
 use crate::diag::{self, Error, Result, Unable, code};
-use crate::ordered::Set;
+use crate::ordered::{Set, set};
 use crate::report::took;
 use crate::servicedir;
 use crate::supervise::wire::Standing;
@@ -53,8 +54,8 @@ pub fn command(args: &Args, wish: Wish) -> Result<u8> {
 
 /// Makes a change and says how it went.
 pub fn change(args: &Args, wish: Wish, busy: Busy, progress: &mut dyn Progress) -> Result<u8> {
-    let live = Live::open(&args.live)?;
     let before = graph_file(&args.live);
+    let live = Live::open(&args.live)?;
     let mut selection = select(&live.graph, &args.names)?;
     let deadline = args.deadline();
     let lock = if args.dry_run { None } else { Some(live.lock_for(busy, wish.word(), deadline)?) };
@@ -66,11 +67,31 @@ pub fn change(args: &Args, wish: Wish, busy: Busy, progress: &mut dyn Progress) 
         let is_up = |i: &Index| engine.states()[*i] != Standing::Down;
         selection.extend((0..live.graph.services.len()).filter(is_up));
     }
+    // What a change that was killed had taken down.
+    let mut resumed = apply::to_resume(&live.path);
+    let indices = |names: &Set<String>| set(names.iter().filter_map(|name| live.graph.index(name)));
+    let missing: Set<Index> = indices(&resumed);
+    let missing = set(missing.into_iter().filter(|index| engine.states()[*index] != Standing::Up));
+    match wish {
+        Wish::Up | Wish::Restart => selection.extend(missing),
+        Wish::Down => {
+            let down = live.graph.closure(selection.iter().copied(), true);
+            resumed.retain(|name| live.graph.index(name).is_none_or(|index| !down.contains(&index)));
+        }
+        Wish::Reload => {}
+    }
     if args.dry_run {
         rehearse(&live.graph, &engine, &selection, wish, args.even_essential);
         return Ok(code::OK);
     }
     let signals = listen_for_signals()?;
+    if wish == Wish::Restart {
+        let again = to_restart(&engine, &live.graph, &selection);
+        resumed.extend(again.iter().map(|index| live.graph.name(*index).to_owned()));
+    }
+    if !resumed.is_empty() {
+        apply::resume_later(&live.path, &resumed)?;
+    }
     let even_essential = args.even_essential;
     let options = Options { deadline, jobs: args.jobs, even_essential, ..Options::default() };
     let report = match wish {
@@ -80,8 +101,17 @@ pub fn change(args: &Args, wish: Wish, busy: Busy, progress: &mut dyn Progress) 
         Wish::Reload => engine.reload(&selection, options, Some(&signals), &mut Reloads)?,
         Wish::Restart => restart(&mut engine, &live.graph, &selection, options, &signals, progress)?,
     };
+    if !resumed.is_empty() && matches!(wish, Wish::Up | Wish::Restart) {
+        apply::resume_later(&live.path, &Set::new())?;
+    }
     explain(&live.graph, &report, wish != Wish::Down);
     Ok(report.code())
+}
+
+/// What tells the graph of a live directory from every other that was there.
+fn graph_file(live: &str) -> Option<(u64, u64, i64, u64)> {
+    let st = rustix::fs::stat(format!("{live}/graph")).ok()?;
+    Some((st.st_dev, st.st_ino, st.st_mtime, st.st_mtime_nsec))
 }
 
 /// Signals that end a change come here from now on.
@@ -108,12 +138,6 @@ fn restart(
     let mut up = engine.change(&(&again | selection), true, options, Some(signals), progress)?;
     up.failed.extend(down.failed);
     Ok(up)
-/// What tells the graph of a live directory from every other that was there.
-fn graph_file(live: &str) -> Option<(u64, u64, i64, u64)> {
-    let st = rustix::fs::stat(format!("{live}/graph")).ok()?;
-    Some((st.st_dev, st.st_ino, st.st_mtime, st.st_mtime_nsec))
-}
-
 }
 
 /// What is up of a selection, and of what needs it.

@@ -170,7 +170,7 @@ impl Writer<'_> {
             link(".", &format!("{dir}/outfit"))?;
         }
         if definition.runs_script() {
-            self.copy_files(&dir, |file| matches!(file, "run" | "data" | "env" | "env-file"))?;
+            self.copy_files(&dir, |file| matches!(file, "run" | "data"))?;
             self.made_file(&dir, "up", b"./run\0")?;
             place = format!("../../oneshots/{}", definition.name);
         } else {

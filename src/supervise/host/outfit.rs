@@ -1,5 +1,5 @@
-//! What run is given beside its program: environment, account, limits. All that can fail or allocate is done here,
-//! before there is a child.
+//! What run, or a script of a oneshot, is given beside its program: environment, account, limits. All that can
+//! fail or allocate is done here, before there is a child.
 
 use super::launch::Failure;
 use crate::diag::reason;
@@ -33,7 +33,7 @@ impl Outfit {
         }
         let account = features.user.as_deref().map(|user| Account::find(user, "")).transpose()?;
         let environment = match features.has_environment() {
-            true => Some(environment(features, account.as_ref(), dir)?),
+            true => Some(environment(features, account.as_ref(), dir, more)?),
             false => None,
         };
         let attributes = Attributes {
