@@ -4,7 +4,8 @@ usage: browser.py URL USER PASSWORD PROGRAM
 
 Opens the page, is refused without a password and with a wrong one, logs in, reads the table of programs, clicks
 "Restart" beside PROGRAM and reads the table again. Exit status: 0 PROGRAM runs as another process then and the
-others as before; 1 not, the last line says why; 2 there is no browser, or it does not start.
+others as before; 1 not, the last line says why; 2 there is no browser, or it does not start. SCREENSHOT=FILE keeps a
+picture of what was to be seen in the end.
 
 The browser is Chromium, headless, driven over a pair of pipes with the DevTools protocol: no port is opened, no
 driver program is needed, and it ends when this process does.

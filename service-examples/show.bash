@@ -263,6 +263,7 @@ own_packages=(
 )
 # What is needed to build.
 build_packages=("musl-gcc musl-tools" "cc gcc libc6-dev")
+[[ ! ${PERENNIAL-} ]] || build_packages=()
 
 have_packages() {
     local missing
