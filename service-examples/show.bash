@@ -445,6 +445,317 @@ choose_namespaces() {
     fact container "as $who, with namespaces for ${why/ fork/}"
 }
 
+# Starts the container, or another when it has ended. Sets `keeper`, the process that waits for pid 1, `init`,
+# which is pid 1 as seen from here, and `enter`, the words that lead into it.
+boot() { echo $(($(now) - $(<"$work/zero"))); }
+
+# log: what the container has printed since this was called last; seconds since /init was executed in front.
+log() {
+    local from=$shown
+    shown=$(lines)
+    ((shown > from)) || return
+    [[ $above == output ]] || apart
+    above=log
+    sed -n "$((from + 1)),${shown}s/^\([^|]*|\)/   $faint\1$plain/p" "$work/log"
+}
+
+# skip_log: what it has printed since then is not shown.
+skip_log() { shown=$(lines); }
+
+# lines: how many lines the container has printed.
+lines() { wc -l <"$work/log"; }
+
+# said PATTERN [FROM]: whether it has printed a line like this, after its first FROM lines.
+said() { tail -n +$((${2:-0} + 1)) "$work/log" | grep -q -e "$1"; }
+
+# comes_before A B: both were printed, A first.
+comes_before() {
+    local first second
+    first=$(grep -n -m 1 -e "$1" "$work/log") second=$(grep -n -m 1 -e "$2" "$work/log")
+    [[ $first && $second ]] && ((${first%%:*} < ${second%%:*}))
+}
+
+# pid SERVICE: its process id in the container.
+pid() { inside s6-svstat -o pid "/run/service/$1"; }
+
+# is_up SERVICE
+is_up() { same "$(inside s6-svstat -o up "/run/service/$1")" true; }
+
+# is_another SERVICE PID: it runs, and not as that process.
+is_another() {
+    local pid
+    pid=$(pid "$1")
+    [[ $pid != -1 && $pid != "$2" ]]
+}
+
+# pid_of_program NAME: the process id in the container of a program of ours.
+pid_of_program() {
+    inside bash -c '
+        for stat in /proc/[0-9]*/stat; do
+            { read -r line <$stat; } 2>/dev/null || continue
+            [[ $line == *" ($0) "* ]] && echo "${line%% *}"
+        done' "$1"
+}
+
+# ------------------------------------------------------------------------------------------ all of it
+
+main() {
+    if [[ ${1-} == --as-pid-1 ]]; then
+        shift
+        as_pid_1 "$@"
+    fi
+    stay=
+    while (($#)); do
+        case $1 in
+            --stay) stay=yes ;;
+            -h | --help) usage && exit ;;
+            *) usage >&2 && exit 2 ;;
+        esac
+        shift
+    done
+    choose_colours
+    above='' part=0 checks=0 failures=() shown=0 work='' keeper='' init=''
+    printf '%sperennial: service-examples/%s%s\n' "$bold" "${example##*/}" "$plain"
+    above=heading
+    trap clean_up EXIT
+    trap 'interrupted 130' INT
+    trap 'interrupted 143' TERM HUP
+    work=$(mktemp -d "${TMPDIR:-/tmp}/perennial-try.XXXXXX") || give_up "unable to make a directory in /tmp"
+    have_packages
+    have_perennial
+    prepare
+    choose_namespaces
+    boot
+    tour
+    if [[ $stay ]]; then
+        leave_up
+    else
+        stop
+        after_stop
+    fi
+    verdict
+}
+
+usage() { echo "usage: $0 [ --stay ]"; }
+
+choose_colours() {
+    bold='' faint='' green='' red='' plain=''
+    [[ -t 1 && -z ${NO_COLOR-} && ${TERM-dumb} != dumb ]] || return
+    bold=$'\e[1m' faint=$'\e[2m' green=$'\e[32m' red=$'\e[31m' plain=$'\e[0m'
+}
+
+interrupted() {
+    printf '\ntry: interrupted: cleaning up\n' >&2
+    exit "$1"
+}
+
+give_up() {
+    printf 'try: %s\n' "$@" >&2
+    exit 2
+}
+
+verdict() {
+    local failure
+    apart
+    printf '%s%d of %d checks passed%s\n' "$bold" $((checks - ${#failures[@]})) "$checks" "$plain"
+    ((${#failures[@]})) || exit 0
+    for failure in "${failures[@]}"; do
+        printf '   %sFAIL%s  %s\n' "$red" "$plain" "$failure"
+    done
+    exit 1
+}
+
+# ------------------------------------------------------------------------------------------ what is needed
+
+# What `try` itself needs: a program and the packages that bring it. An example has more in `packages`.
+own_packages=(
+    "unshare util-linux" "nsenter util-linux" "pivot_root util-linux" "setpriv util-linux" "mount mount"
+    "python3 python3"
+)
+# What is needed to build.
+build_packages=("musl-gcc musl-tools" "cc gcc libc6-dev")
+[[ ! ${PERENNIAL-} ]] || build_packages=()
+
+have_packages() {
+    local missing
+    missing=$(missing_packages "${own_packages[@]}" "${packages[@]}" "${build_packages[@]}")
+    if [[ -z $missing ]]; then
+        fact packages "all there"
+    elif ((EUID)); then
+        fact packages "missing: $missing"
+        fact "" "to have them: apt-get install --no-install-recommends $missing"
+        missing=$(missing_packages "${own_packages[@]}" "${packages[@]}")
+        [[ -z $missing ]] || give_up "without $missing this cannot be shown"
+    elif ! command -v apt-get >/dev/null; then
+        give_up "missing, and there is no apt-get to install it: $missing"
+    else
+        fact packages "installing $missing"
+        # shellcheck disable=SC2086 # a list of words
+        install_packages $missing || give_up "unable to install $missing"
+    fi
+}
+
+missing_packages() {
+    local need missing=
+    for need; do
+        PATH=$CONTAINER_PATH command -v "${need%% *}" >/dev/null || missing+=" ${need#* }"
+    done
+    [[ -z $missing ]] || printf '%s\n' $missing | sort -u | paste -sd ' '
+}
+
+# Installs, and starts nothing: a package with a service of its own must not run it on this machine.
+install_packages() {
+    local policy=/usr/sbin/policy-rc.d log=$work/apt made='' status=0
+    if [[ ! -e $policy ]]; then
+        printf '#!/bin/sh\nexit 101\n' >$policy && chmod 755 $policy && made=yes
+        policy_made=$policy
+    fi
+    {
+        apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"
+    } >"$log" 2>&1 </dev/null || status=$?
+    ((status)) && tail -n 20 "$log" >&2
+    [[ $made ]] && rm -f $policy
+    policy_made=
+    [[ ! -d /run/systemd/system ]] || systemctl disable --quiet "${@/%/.service}" 2>/dev/null
+    return $status
+}
+
+# Sets `perennial`: the file to install in the container.
+have_perennial() {
+    local target=${CARGO_TARGET_DIR:-$TOP/target} began file log=$work/cargo
+    if [[ ${PERENNIAL-} ]]; then
+        perennial=$(realpath -e "$PERENNIAL") || give_up "PERENNIAL is not a file: $PERENNIAL"
+        fact perennial "$(shorter "$perennial"), as asked for"
+        return
+    fi
+    local built=$target/x86_64-unknown-linux-gnu/release/perennial
+    began=$(now)
+    if ! command -v cargo >/dev/null || ! cargo --version >/dev/null 2>&1; then
+        [[ -r $built ]] || give_up "cargo is not there (https://rustup.rs), and nothing was built before"
+        perennial=$built
+        fact perennial "$(shorter "$built"), built $(date -r "$built" '+%F %T'): cargo is not there"
+        return
+    fi
+    if ! writable "$target"; then
+        target=$(cache)/target
+        built=$target/x86_64-unknown-linux-gnu/release/perennial
+    fi
+    file=$built
+    [[ -e $file ]] || fact perennial "building, which takes a minute the first time"
+    if PATH=$CONTAINER_PATH command -v musl-gcc >/dev/null; then
+        (cd "$TOP" && CARGO_TARGET_DIR=$target cargo ship --quiet --bin perennial) >"$log" 2>&1
+    else
+        file=$target/release/perennial
+        (cd "$TOP" && CARGO_TARGET_DIR=$target cargo build --release --quiet --bin perennial) >"$log" 2>&1
+    fi || { tail -n 40 "$log" >&2 && give_up "unable to build (cargo ship, in $TOP)"; }
+    perennial=$file
+    fact perennial "$(shorter "$file"), $(($(stat -c %s "$file") / 1024)) KiB, $(seconds $(($(now) - began)))"
+    [[ $file == "$built" ]] || fact "" "not the static file: for that musl-tools is needed"
+}
+
+# Whether cargo can write there.
+writable() {
+    local dir
+    for dir in "$1/x86_64-unknown-linux-gnu/release" "$1"; do
+        [[ -e $dir ]] && { [[ -w $dir ]]; return; }
+    done
+    [[ -w ${1%/*} ]]
+}
+
+# Where to keep what takes long to make. Without a home only until the end.
+cache() {
+    local dir
+    for dir in "$TOP/target/try" "${XDG_CACHE_HOME:-${HOME:-/nonexistent}/.cache}/perennial"; do
+        mkdir -p "$dir" 2>/dev/null && [[ -w $dir ]] && { echo "$dir"; return; }
+    done
+    mkdir -p "$work/cache" && echo "$work/cache"
+}
+
+# have_go_program NAME MODULE VERSION [ go install argument... ]: sets `found` to a program that Go builds of a
+# module (the package is the last argument, or the module), once, or to nothing, having said why.
+have_go_program() {
+    local name=$1 module=$2 version=$3 dir file began
+    shift 3
+    (($#)) || set -- "$module"
+    found=
+    for dir in "$TOP/target/try" "${XDG_CACHE_HOME:-${HOME:-/nonexistent}/.cache}/perennial"; do
+        file=$dir/$name-$version
+        if [[ -x $file ]]; then
+            found=$file
+            fact "$name" "$(shorter "$file")"
+            return
+        fi
+    done
+    if ! command -v go >/dev/null && [[ -x /usr/local/go/bin/go ]]; then
+        PATH=$PATH:/usr/local/go/bin
+    fi
+    if ! command -v go >/dev/null; then
+        fact "$name" "Go is not there to install it (https://go.dev/dl)"
+        return
+    fi
+    fact "$name" "go install $module at $version, which takes a minute or two"
+    dir=$(cache) && mkdir -p "$work/go" && began=$(now)
+    # In a module of our own that asks for exactly this version: `go install PACKAGE@VERSION` wants the list of
+    # all versions besides, which not every module proxy gives.
+    if (
+        cd "$work/go" && rm -rf ./* && export GOBIN=$work/go CGO_ENABLED=${CGO_ENABLED:-0} GOFLAGS= GOWORK=off &&
+            go mod init example/try && go mod edit -require "$module@$version" &&
+            timeout 900 go install -mod=mod "$@" && mv "$name" "$dir/$name-$version"
+    ) >"$work/go-log" 2>&1; then
+        found=$dir/$name-$version
+        fact "" "$(shorter "$found"), $(seconds $(($(now) - began)))"
+    else
+        tail -n 3 "$work/go-log" | sed 's/^/   /'
+        fact "" "it could not be installed"
+    fi
+}
+
+# put_volume DIR: a directory that outlives the container, until the end, as `$work/volume` here and DIR, below the
+# new root file system, there.
+put_volume() {
+    mkdir -p "$work/volume" "$1"
+    mount --bind "$work/volume" "$1"
+}
+
+# put_program FILE NAME: in the new root file system, on the search path.
+put_program() {
+    : >"opt/bin/$2"
+    bind_read_only "$1" "opt/bin/$2"
+}
+
+# shorter PATH: as seen from the project.
+shorter() { echo "${1#"$TOP"/}"; }
+
+# ------------------------------------------------------------------------------------------ the container
+
+# Sets `namespaces`, the options of unshare, and `as_user`: what an ordinary account has to do first.
+choose_namespaces() {
+    local all=(--mount --pid --uts --ipc --fork) why who
+    as_user=()
+    if ! unshare "${all[@]}" true 2>/dev/null; then
+        as_user=(unshare --user --map-root-user)
+        why=$("${as_user[@]}" unshare "${all[@]}" true 2>&1) || give_up \
+            "this machine does not let us make namespaces: ${why##*$'\n'}" \
+            "it works as root; for others with sysctl kernel.unprivileged_userns_clone=1 (Debian)," \
+            "sysctl kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu), and in a container" \
+            "if that was started with --privileged"
+    fi
+    namespaces=("${all[@]}")
+    if "${as_user[@]}" unshare "${all[@]}" --net true 2>/dev/null; then
+        namespaces+=(--net)
+    else
+        fact "" "this machine does not let us make a network namespace: the ports are the machine's own"
+    fi
+    who=root
+    if ((${#as_user[@]})); then
+        # id prints the number of an account without a name, and fails.
+        who=$(id -un 2>/dev/null) || who="uid $EUID"
+        who+=", root in a user namespace"
+    fi
+    why=${namespaces[*]#--}
+    fact container "as $who, with namespaces for ${why/ fork/}"
+}
+
 # Starts the container, or another when it has ended. Sets `keeper`, the process that waits for pid 1, `init`, which is pid 1 as seen from
 # here, and `enter`, the words that lead into it.
 boot() {
