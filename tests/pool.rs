@@ -34,6 +34,7 @@ const SCENARIOS: &[(&str, fn())] = &[
     ("stopped_by_somebody_else", stopped_by_somebody_else),
     ("removed_by_somebody_else", removed_by_somebody_else),
     ("workers_with_loggers", workers_with_loggers),
+    ("a_template_by_a_link", a_template_by_a_link),
     ("a_metric_fails", a_metric_fails),
     ("a_metric_hangs", a_metric_hangs),
     ("nothing_wakes_it", nothing_wakes_it),
@@ -401,7 +402,7 @@ fn no_restart_with_a_bad_template() {
     // A new one cannot be made either.
     fs::rename("scan/p/template", "scan/p/elsewhere").unwrap();
     p.w.ok("svunlink", &["scan", "p@2"]);
-    p.wait_said("/.p@2.new: No such file or directory (retrying in 5 seconds)\n");
+    p.wait_said("/template: No such file or directory (retrying in 5 seconds)\n");
     assert_eq!(p.wait_up(&[1]), old[..1]);
     chmod("scan/p/elsewhere/run", 0o755);
     fs::rename("scan/p/elsewhere", "scan/p/template").unwrap();
@@ -443,6 +444,27 @@ fn workers_with_loggers() {
     until_eq("hello\nhello\n".to_owned(), || p.service.read("heard"));
     p.want("0");
     p.wait_up(&[]);
+}
+
+fn a_template_by_a_link() {
+    let p = Pool::new("--min 2");
+    fs::rename("scan/p/template", "one").unwrap();
+    let two = p.w.service_at("two", SLEEP);
+    two.file("version", "2");
+    let link = |to: &str| {
+        std::os::unix::fs::symlink(format!("../../{to}"), "scan/p/new").unwrap();
+        fs::rename("scan/p/new", "scan/p/template").unwrap();
+    };
+    link("one");
+    let _svscan = p.w.svscan(&[]);
+    p.wait_up(&[1, 2]);
+    let is_copy = |n: u32| !fs::symlink_metadata(format!("scan/p/instances/p@{n}")).unwrap().is_symlink();
+    assert!(is_copy(1) && is_copy(2));
+    link("two");
+    p.w.ok("svpool", &["restart", "-S", "scan", "p"]);
+    until("both are of the second", || (1..=2).all(|n| p.worker(n).read("version") == "2"));
+    p.wait_said("all workers were restarted");
+    assert!(!fs::exists("one/supervise").unwrap());
 }
 
 fn a_metric_fails() {
@@ -562,6 +584,7 @@ fn refusals() {
     fs::remove_file("empty/run").unwrap();
     w.service_at("plain", SLEEP);
     chmod("plain/run", 0o644);
+    w.service_at("down", SLEEP).file("down", "");
     w.service_at("used", SLEEP);
     fs::create_dir("used/supervise").unwrap();
     let pool = |options: &[&'static str]| [&["-S", "scan", "--min", "1"], options].concat();
@@ -596,6 +619,9 @@ fn refusals() {
     says(&pool(&["nothing"]), 111, nothing);
     says(&pool(&["empty"]), 100, "empty is no template of a service: there is no run in it");
     says(&pool(&["plain"]), 100, "plain is no template of a service: its run is not executable");
+    says(&pool(&["down"]), 100, "down is no template of a service: it has a file down, so no instance would");
+    says(&["-S", "scan", "--instances", "good/copies", "good"], 100, "are part of the template good");
+    fs::remove_dir("good/copies").unwrap();
     says(&pool(&["used"]), 100, "used is no template of a service: it has a directory supervise");
     says(&["good", "--min", "1", "-S", "elsewhere"], 111, "unable to open elsewhere: No such file");
     fs::create_dir("elsewhere").unwrap();

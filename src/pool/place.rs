@@ -18,7 +18,7 @@ use crate::sys::{Errno, lock};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, statat, symlinkat, unlinkat};
 use std::fs;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// To a worker: take no more work.
 pub const DRAIN: &str = "drain";
@@ -59,11 +59,16 @@ pub fn check_template(template: &str) -> Result<()> {
     match there("run") {
         Ok(run) if run.st_mode & 0o111 == 0 => bad("its run is not executable"),
         Err(_) => bad("there is no run in it"),
+        Ok(_) if there("down").is_ok() => bad("it has a file down, so no instance would ever run"),
         Ok(_) if there("supervise").is_ok() => bad(
             "it has a directory supervise, so it is a service itself (a template is copied and never run)",
         ),
         Ok(_) => Ok(()),
     }
+}
+
+fn real(path: &str) -> Result<PathBuf> {
+    fs::canonicalize(path).unable(format_args!("open {path}"))
 }
 
 /// The number of the instance `name` of the pool `pool`: `mail@3`.
@@ -82,6 +87,11 @@ impl Place {
         match mkdirat(CWD, &*copies, Mode::from_raw_mode(0o755)) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(e) => return Err(Error::unable(format_args!("make {copies}"), e)),
+        }
+        if real(&copies)?.starts_with(real(template)?) {
+            return Err(Error::usage(format!(
+                "the instances in {copies} are part of the template {template}"
+            )));
         }
         let scandir = ScanDir::open(scandir)?;
         scandir.must_be_scanned()?;
@@ -150,7 +160,8 @@ impl Place {
         let (path, name) = (self.path(number), self.instance(number));
         let new = format!("{}/.{name}.new", self.copies);
         remove_tree(Path::new(&new))?;
-        copy_tree(Path::new(&self.template), Path::new(&new))?;
+        // Where a link leads just now.
+        copy_tree(&real(&self.template)?, Path::new(&new))?;
         for file in [worker::FILE, DRAIN, RENEW, COUNTS] {
             let _ = fs::remove_file(format!("{new}/{file}"));
         }

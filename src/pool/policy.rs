@@ -379,7 +379,9 @@ impl Pool {
             count -= 1;
         }
         if count != serving {
-            self.change_after = now.after(self.limits.cooldown);
+            // To mend what is wrong is no answer to the metric, which may ask for more just now.
+            let asked = serving >= min && serving <= max;
+            self.change_after = if asked { now.after(self.limits.cooldown) } else { self.change_after };
             todo.push(Action::Change(serving, count));
         } else if aim < serving {
             // The only one is being made anew.

@@ -59,6 +59,10 @@ fn the_least_is_there_at_once() {
     assert_eq!(todo, [Action::Make(1), Action::Make(2), Action::Change(0, 2)]);
     let (_, todo) = Tried::new(limits(0, 5), &[]);
     assert_eq!(todo, []);
+    // And more if more is asked for: that is the first change.
+    let (mut t, _) = Tried::new(limits(1, 5), &[]);
+    assert_eq!(t.on(10, Event::Metric(20)), [Action::Make(2), Action::Change(1, 2)]);
+    assert_eq!(t.on(20, Event::Metric(50)), []);
 }
 
 #[test]
