@@ -3,14 +3,14 @@
 use lexopt::prelude::*;
 use perennial::cli;
 use perennial::diag::{self, Error, Result, Unable, code};
-use perennial::process::Signal;
+use perennial::process::{Pid, Signal};
 use perennial::servicedir::client::Client;
-use perennial::servicedir::control::Command;
+use perennial::servicedir::control::{CLAIM_BYTES, Command, signed};
 use perennial::servicedir::feature::Features;
 use perennial::servicedir::state::State;
 use perennial::servicedir::watch::{self, Goal, Verdict, Watch};
 use perennial::servicedir::{definition, event, read_file};
-use perennial::sys::clock;
+use perennial::sys::{clock, process};
 use perennial::time::Mono;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -21,6 +21,9 @@ const USAGE: &str = "svc [ -wu | -wU | -wd | -wD | -wr | -wR ] [ -T timeout ] [ 
 
 /// Commands are sent in one write; more than a pipe takes at once would not arrive as one.
 const MOST_LETTERS: usize = 62;
+
+/// What a supervisor reads at once.
+const MOST_BYTES: usize = 64;
 
 /// The program.
 pub fn main() -> ExitCode {
@@ -75,9 +78,14 @@ pub fn svc(mut parser: lexopt::Parser) -> Result<u8> {
             Some(Watch::new(goals, false, !letters.is_empty())?)
         }
     };
+    let parent = process::parent();
+    let bytes = match letters.len() + CLAIM_BYTES > MOST_BYTES {
+        true => letters.clone(),
+        false => signed(&letters, Pid::own(), parent),
+    };
     let mut verdict = code::OK;
     for client in &clients {
-        if let Err(e) = client.send(&letters) {
+        if let Err(e) = client.send(&bytes) {
             if clients.len() == 1 {
                 return Err(e);
             }

@@ -4,11 +4,11 @@ use lexopt::prelude::*;
 use perennial::cli;
 use perennial::diag::{self, Error, Result, Unable, code};
 use perennial::log::place::last_words as last_words_of;
-use perennial::report::count;
 use perennial::report::json::Json;
 use perennial::report::metrics::{self, Seen, Usage};
 use perennial::report::service::{Field, HEAD, Service};
 use perennial::report::table::{Table, colour};
+use perennial::report::{cause, count};
 use perennial::scan::{self, Limits};
 use perennial::servicedir;
 use perennial::servicedir::client::Client;
@@ -127,6 +127,9 @@ fn some(dirs: &[String], fields: &[Field], numeric: bool, json: bool, verbose: b
         }
         out.push('\n');
         if verbose {
+            if !service.status.is_fresh() && (!service.status.is_up() || service.state.deaths > 0) {
+                out.extend(["  last exit: ", &cause::whole(service.status.wait, &service.state), "\n"]);
+            }
             last_words(dir, &mut out);
         }
     }

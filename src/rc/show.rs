@@ -284,6 +284,7 @@ impl Row {
             ("exit_code", code.into()),
             ("signal", signal.into()),
             ("cause", self.state.cause.clone().into()),
+            ("by", self.state.by.clone().into()),
             ("mode", self.state.mode.clone().into()),
             ("failure", self.state.failure.clone().into()),
             ("validate_failed", self.state.refused.as_ref().map(|(_, why)| why.clone()).into()),

@@ -311,20 +311,9 @@ impl Answer<'_> {
     }
 }
 
-/// How a process of a service ended, and why: as its supervisor knows, or as its status tells.
+/// How a process of a service ended, and why.
 fn with_cause(wait: WaitStatus, row: &Row) -> String {
-    let text = match row.state.cause.as_deref() {
-        Some("stopped") => "it was told to stop".to_owned(),
-        Some("restarted") => "it was told to, to be started again".to_owned(),
-        Some("timeout") => "it was told to stop, did not in time, and was killed".to_owned(),
-        Some("not-ready") => "it was not ready in time".to_owned(),
-        Some("health") => "its health check said no too often".to_owned(),
-        _ => cause::of(wait),
-    };
-    match text.is_empty() {
-        true => wait.to_string(),
-        false => format!("{wait} ({text})"),
-    }
+    cause::whole(wait, &row.state)
 }
 
 /// The first names of a list, and how many more there are.

@@ -1,7 +1,27 @@
-//! What it means that a process ended as it did, as far as its status tells.
+//! What it means that a process ended as it did.
 #![forbid(unsafe_code)]
 
 use crate::process::{End, Signal, WaitStatus};
+use crate::servicedir::state::State;
+
+/// How the last run of a service ended, and why: as its supervisor knows, or as its status tells.
+pub fn whole(wait: WaitStatus, state: &State) -> String {
+    let text = match state.cause.as_deref() {
+        Some("stopped") => "it was told to stop",
+        Some("restarted") => "it was told to, to be started again",
+        Some("timeout") => "it was told to stop, did not in time, and was killed",
+        Some("not-ready") => "it was not ready in time",
+        Some("health") => "its health check said no too often",
+        Some("watchdog") => "it gave no sign of life",
+        Some("oom") => "the kernel killed it: memory ran out",
+        _ => &of(wait),
+    };
+    let by = state.by.as_ref().map_or(String::new(), |by| format!(", by {by}"));
+    match text.is_empty() {
+        true => wait.to_string(),
+        false => format!("{wait} ({text}{by})"),
+    }
+}
 
 /// In words, behind `exit 127` or `signal SIGKILL`; empty where there is nothing to add.
 pub fn of(wait: WaitStatus) -> String {
@@ -39,7 +59,9 @@ fn of_signal(signal: Signal) -> &'static str {
     const SYS: Signal = Signal(31);
     match signal {
         Signal::KILL => "killed outright: memory ran out, its time to end was up, or somebody did it",
-        Signal::TERM | Signal::INT | Signal::HUP | Signal::QUIT => "somebody told it to end",
+        Signal::TERM | Signal::INT | Signal::HUP | Signal::QUIT => {
+            "somebody told it to end, past its supervisor; the kernel does not tell who"
+        }
         Signal::ABRT => "it gave up: a failed assertion, a panic, or memory ran out",
         Signal::PIPE => "nobody read what it wrote",
         SEGV | BUS => "it crashed: it used memory that is not there",

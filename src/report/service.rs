@@ -197,6 +197,9 @@ impl Service {
                 (self.state.failure.clone().unwrap_or_default(), Tone::Bad)
             }
             () if ended => faint("-"),
+            () if self.state.cause.as_deref() == Some("oom") => {
+                (format!("{}: memory ran out", status.wait), Tone::Bad)
+            }
             () => plain(status.wait.to_string()),
         };
         vec![
@@ -223,7 +226,7 @@ impl Service {
             End::Exit(code) => (Some(code as i64), None),
             End::Signal(signal) => (None, Some(signal.to_string())),
         };
-        let seconds = |t: Tai64n| Json::Seconds(t.age(now));
+        let (seconds, signal_of) = (|t: Tai64n| Json::Seconds(t.age(now)), signal.clone());
         Json::Object(vec![
             ("name", self.name.clone().into()),
             ("state", self.word().0.into()),
@@ -242,7 +245,9 @@ impl Service {
             ("exit_code", code.into()),
             ("signal", signal.into()),
             ("failure", self.state.failure.clone().into()),
+            ("core_dumped", (signal_of.is_some() && status.wait.dumped_core()).into()),
             ("cause", self.state.cause.clone().into()),
+            ("by", self.state.by.clone().into()),
             ("mode", self.state.mode.clone().into()),
             ("unwell", self.state.unwell.as_ref().map(|(_, why)| why.clone()).into()),
             ("validate_failed", self.state.refused.as_ref().map(|(_, why)| why.clone()).into()),

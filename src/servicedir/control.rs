@@ -2,7 +2,7 @@
 //! ours are signs, which s6 ignores.
 #![forbid(unsafe_code)]
 
-use crate::process::Signal;
+use crate::process::{Pid, Signal};
 
 /// A command to the supervisor of one service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +96,69 @@ impl Command {
     }
 }
 
+/// Letters that may end a run.
+const ENDING: &[u8] = b"dDrtkKiqb";
+
+/// The byte after what is signed.
+const END_OF_CLAIM: u8 = 0xc0;
+
+/// So many bytes a signature takes.
+pub const CLAIM_BYTES: usize = 9;
+
+/// Who says that it wrote a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claimed {
+    /// It.
+    pub pid: Pid,
+    /// Who started it.
+    pub parent: Option<Pid>,
+}
+
+/// Signs commands, if one of them may end a service: before them stand `pid` and `parent`, in four bytes each of
+/// which the upper two bits are 10, and after them the byte 11000000. All of these are bytes that supervisors
+/// ignore.
+pub fn signed(letters: &[u8], pid: Pid, parent: Option<Pid>) -> Vec<u8> {
+    if !letters.iter().any(|letter| ENDING.contains(letter)) {
+        return letters.to_vec();
+    }
+    let mut bytes = Vec::with_capacity(letters.len() + CLAIM_BYTES);
+    for pid in [pid.raw(), parent.map_or(0, Pid::raw)] {
+        bytes.extend([18, 12, 6, 0].map(|shift| 0x80 | (pid >> shift) as u8 & 0x3f));
+    }
+    bytes.extend_from_slice(letters);
+    bytes.push(END_OF_CLAIM);
+    bytes
+}
+
+/// The signature of what is read, byte by byte.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Claim {
+    bits: u64,
+    count: u8,
+}
+
+impl Claim {
+    /// Takes a byte. False: it is of no signature.
+    pub fn take(&mut self, byte: u8) -> bool {
+        match byte {
+            0x80..=0xbf => {
+                (self.bits, self.count) =
+                    (self.bits << 6 | u64::from(byte & 0x3f), self.count.saturating_add(1));
+            }
+            END_OF_CLAIM => *self = Claim::default(),
+            _ => return false,
+        }
+        true
+    }
+
+    /// Whose it is, if it is whole.
+    pub fn said(&self) -> Option<Claimed> {
+        let pid = |bits: u64| Pid::from_raw((bits & 0xff_ffff) as i32);
+        let whole = self.count as usize == CLAIM_BYTES - 1;
+        whole.then(|| Some(Claimed { pid: pid(self.bits >> 24)?, parent: pid(self.bits) }))?
+    }
+}
+
 /// Unknown bytes are no command: a supervisor ignores them.
 impl TryFrom<u8> for Command {
     type Error = ();
@@ -107,6 +170,25 @@ impl TryFrom<u8> for Command {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_may_end_a_service_is_signed() {
+        let (pid, parent) = (Pid::from_raw(4_194_303).unwrap(), Pid::from_raw(77));
+        assert_eq!(signed(b"uh1", pid, parent), b"uh1");
+        let bytes = signed(b"du", pid, parent);
+        assert_eq!(bytes.len(), 2 + CLAIM_BYTES);
+        let mut claim = Claim::default();
+        let mut commands = Vec::new();
+        for byte in bytes {
+            if !claim.take(byte) {
+                commands.push(byte);
+                assert_eq!(claim.said(), Some(Claimed { pid, parent }));
+            } else {
+                assert!(Command::try_from(byte).is_err(), "no supervisor knows it");
+            }
+        }
+        assert_eq!((commands, claim.said()), (b"du".to_vec(), None));
+    }
 
     #[test]
     fn letters_are_those_of_s6_and_three_signs() {

@@ -11,7 +11,8 @@
 //! | `adopted` | how often a new supervisor took it over running |
 //! | `retry` | TAI64N of the next attempt to start it |
 //! | `failure` | why it could not be started |
-//! | `cause` | who ended the last run: `stopped`, `restarted`, `timeout` (it was stopped, and killed), `not-ready`, `health`; absent: it ended by itself |
+//! | `cause` | who ended the last run: `stopped`, `restarted`, `timeout` (it was stopped, and killed), `not-ready`, `health`, `oom` (the kernel, when memory ran out); absent: it ended by itself, or by a signal from elsewhere |
+//! | `by` | who asked for that, of `stopped`, `restarted` and `timeout` |
 //! | `unwell` | how often in a row `health` said no, and why |
 //! | `refused` | TAI64N and the reason: `validate` failed, and the service was not restarted, or not started |
 //! | `mode` | `fallback` runs, a program is being asked whether it may start (`asking`), it is `skipped`, or `gave-up` |
@@ -38,6 +39,8 @@ pub struct State {
     pub oneshot: Option<String>,
     /// `cause`
     pub cause: Option<String>,
+    /// `by`
+    pub by: Option<String>,
     /// `refused`
     pub refused: Option<(Tai64n, String)>,
     /// `mode`
@@ -68,7 +71,9 @@ impl State {
         if let Some((times, why)) = &self.unwell {
             let _ = writeln!(text, "unwell={times} {}", why.replace('\n', " "));
         }
-        for (key, value) in [("oneshot", &self.oneshot), ("cause", &self.cause), ("mode", &self.mode)] {
+        for (key, value) in
+            [("oneshot", &self.oneshot), ("cause", &self.cause), ("by", &self.by), ("mode", &self.mode)]
+        {
             if let Some(value) = value {
                 let _ = writeln!(text, "{key}={value}");
             }
@@ -89,6 +94,7 @@ impl State {
                 "failure" => state.failure = Some(value.to_owned()),
                 "oneshot" => state.oneshot = Some(value.to_owned()),
                 "cause" => state.cause = Some(value.to_owned()),
+                "by" => state.by = Some(value.to_owned()),
                 "mode" => state.mode = Some(value.to_owned()),
                 "unwell" => {
                     let (times, why) = value.split_once(' ').unwrap_or((value, ""));
@@ -119,6 +125,7 @@ mod tests {
             failure: Some("unable to execute ./run: no such file".into()),
             oneshot: Some("up".into()),
             cause: Some("stopped".into()),
+            by: Some("svc (pid 12), run by sh (pid 3)".into()),
             refused: Some((Tai64n { secs: 5, nanos: 7 }, "line 3: syntax error".into())),
             mode: Some("fallback".into()),
             unwell: Some((2, "no answer within 10000 ms".into())),

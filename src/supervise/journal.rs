@@ -20,8 +20,8 @@
 //!
 //! ```text
 //! page 0         header: magic and layout; which boot (4 words) and PID namespace (2), which file
-//!                (device 2, inode 2); word 12 is 1 while nothing is to be restarted; from word 32 on
-//!                the inboxes
+//!                (device 2, inode 2); word 12 is 1 while nothing is to be restarted; word 13 how
+//!                many the kernel killed for want of memory (plus 1); from word 32 on the inboxes
 //! 4096 + k·28672 64 slots of 448 bytes:
 //!   word   0     0 free, 1 longrun, 2 oneshot, 3 more of something: in word 1 the slot that has the rest of
 //!                it (plus 1), in words 2 to 111 what is here
@@ -87,6 +87,9 @@ const MEMBERS_MORE: usize = (SLOT_WORDS - 3) / 3;
 
 /// Of the header: everything is about to be stopped.
 const STOPPING: usize = 12;
+
+/// Of the header: how many processes the kernel had killed because memory ran out, plus 1.
+const OOM_KILLS: usize = 13;
 
 const REAPED: usize = 32;
 const RECORD: usize = REAPED + INBOX_WORDS;
@@ -419,6 +422,16 @@ impl Journal {
     /// Whether everything is about to be stopped.
     pub fn is_stopping(&self) -> bool {
         self.header[STOPPING].load(Ordering::Acquire) != 0
+    }
+
+    /// Remembers how many processes the kernel has killed because memory ran out.
+    pub fn set_oom_kills(&self, count: u32) {
+        self.header[OOM_KILLS].store(count.saturating_add(1), Ordering::Relaxed);
+    }
+
+    /// How many it had killed when that was looked at last.
+    pub fn oom_kills(&self) -> Option<u32> {
+        self.header[OOM_KILLS].load(Ordering::Relaxed).checked_sub(1)
     }
 
     /// Remembers what a service is now, and that any child that was being made is part of it.

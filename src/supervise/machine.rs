@@ -241,6 +241,8 @@ pub enum Told {
     NotReady = 4,
     /// It was not well.
     Health = 5,
+    /// Nobody did, but the kernel killed it when memory ran out.
+    Oom = 7,
 }
 
 impl Told {
@@ -251,6 +253,7 @@ impl Told {
             3 => Told::Timeout,
             4 => Told::NotReady,
             5 => Told::Health,
+            7 => Told::Oom,
             _ => Told::Nobody,
         }
     }
@@ -264,6 +267,7 @@ impl Told {
             Told::Timeout => Some("timeout"),
             Told::NotReady => Some("not-ready"),
             Told::Health => Some("health"),
+            Told::Oom => Some("oom"),
         }
     }
 
@@ -441,6 +445,11 @@ impl Machine {
     /// Who told the present run to end.
     pub fn told(&self) -> Told {
         self.told
+    }
+
+    /// The end that it is told of next was the kernel's doing: memory ran out.
+    pub fn note_oom(&mut self) {
+        self.note_told(Told::Oom);
     }
 
     /// Who told the last one that has ended.

@@ -119,6 +119,12 @@ pub fn shown(pid: Pid) -> String {
     }
 }
 
+/// Our parent. None: it is not in our PID namespace.
+pub fn parent() -> Option<Pid> {
+    // SAFETY: getppid touches no memory.
+    Pid::from_raw(unsafe { libc::getppid() })
+}
+
 /// The leader of our session, dead or alive. None: it is not in our PID namespace.
 pub fn session_leader() -> Option<Pid> {
     // SAFETY: getsid touches no memory.

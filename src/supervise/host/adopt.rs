@@ -147,6 +147,7 @@ impl Host {
         let ours = self.equip(id);
         if ours {
             self.adopt_aux(id);
+            self.recall_who_asked(id);
         }
         self.put_away(id);
         ours.then_some(id)

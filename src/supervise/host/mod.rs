@@ -20,6 +20,7 @@ mod admit;
 mod adopt;
 mod ahead;
 mod asking;
+mod cause;
 mod clocks;
 mod equip;
 mod errand;
@@ -64,6 +65,7 @@ use rustix::event::epoll;
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// Which service: an index that is used again when its service is gone.
@@ -140,6 +142,8 @@ struct Link {
     awaits_room: bool,
     /// What it wants done later.
     ahead: Option<Ahead>,
+    /// Who that is, once it matters.
+    who: Option<Rc<str>>,
 }
 
 /// What is on a list.
@@ -159,6 +163,7 @@ impl Link {
             unsent: VecDeque::new(),
             awaits_room: false,
             ahead: None,
+            who: None,
         }
     }
 }
@@ -216,6 +221,7 @@ struct Host {
     /// What the catch-all logger speaks to.
     console: Option<OwnedFd>,
     faults: Faults,
+    causes: cause::Causes,
     trouble: Trouble,
     /// Connections are not taken until then.
     listen_at: Option<Mono>,
@@ -317,6 +323,7 @@ impl Host {
             untold: Untold::default(),
             console: None,
             faults: Faults::default(),
+            causes: cause::Causes::default(),
             trouble: Trouble::default(),
             listen_at: None,
             in_container: !single && is_in_container(),
@@ -351,6 +358,9 @@ impl Host {
             began: clock::mono(),
             upgrading: false,
         };
+        if !host.in_container {
+            host.begin_account();
+        }
         match mode {
             Mode::One(name) => host.begin_single(&name)?,
             Mode::Many { listener, .. } => host.begin_many(listener)?,
@@ -612,10 +622,15 @@ impl Host {
             let byte = self.journal.input_byte(index);
             match source {
                 Source::Control => {
-                    if let Ok(command) = Command::try_from(byte)
-                        && !self.guard(id, command)
+                    if !self.take_claim(byte)
+                        && let Ok(command) = Command::try_from(byte)
                     {
-                        self.feed(id, Event::Command(command));
+                        let before = self.told(id);
+                        let waits = self.guard(id, command);
+                        if !waits {
+                            self.feed(id, Event::Command(command));
+                        }
+                        self.note_writer(id, before, waits);
                     }
                 }
                 Source::Notification => {
@@ -628,6 +643,7 @@ impl Host {
             }
             self.journal.cross_out(index);
         }
+        self.forget_claim();
         self.journal.input_done();
     }
 }

@@ -55,6 +55,7 @@ impl Host {
                     service.read_definition();
                 }
                 self.write_death_before(id);
+                self.note_end(id, status);
                 self.judge_death(id, status);
                 self.feed_as_read(id, Event::Died(status));
             }

@@ -385,7 +385,9 @@ impl Host {
         if already {
             self.mark_due(id);
         } else {
+            let before = self.told(id);
             self.feed(id, Event::Command(command));
+            self.note_peer(id, before, goal.link);
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::Goal;
 use super::asking::Aux;
+use super::cause::Asked;
 use super::fifo::Fifo;
 use super::thrift::{Attic, Ticket};
 use crate::diag::{self, Error, Level, Result, Unable, code};
@@ -91,6 +92,8 @@ pub(super) struct Service {
     /// There is a `supervise/state` of ours.
     pub(super) has_state: bool,
     pub(super) goals: Vec<Goal>,
+    /// Who told it to end, if somebody did.
+    pub(super) asked: Option<Box<Asked>>,
     /// Of a service with files that need a memory.
     pub(super) extra: Option<Box<Aux>>,
 }
@@ -149,6 +152,7 @@ impl Service {
             failure: None,
             has_state: false,
             goals: Vec::new(),
+            asked: None,
             extra: None,
         }
     }
@@ -314,6 +318,7 @@ impl Service {
                 failure: self.failure.clone(),
                 oneshot: None,
                 cause: l.machine.last_told().word().map(str::to_owned),
+                by: self.who_asked(),
                 refused: self
                     .extra
                     .as_ref()

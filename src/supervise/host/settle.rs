@@ -218,6 +218,7 @@ impl Host {
 
     fn retitle(&mut self) {
         self.retitle_at = None;
+        self.begin_account();
         let own = self.place.title();
         let services = self.services.iter().flatten().filter(|s| matches!(s.body, Body::Longrun(_)));
         let all = services.flat_map(|service| ["s6-supervise", &*service.name]);
