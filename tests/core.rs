@@ -63,6 +63,7 @@ const SCENARIOS: &[Entry] = &[
     ("odd_status", odd_status),
     ("no_descriptors", no_descriptors),
     ("svscan_killed", svscan_killed),
+    ("a_list_that_cannot_be_compared", a_list_that_cannot_be_compared),
     ("interrupted_with_its_scanner", interrupted_with_its_scanner),
     ("nobody_reads_of_deaths", nobody_reads_of_deaths),
     ("put_off_and_gone", put_off_and_gone),
@@ -763,6 +764,34 @@ fn svscan_killed(w: &World) {
     w.ok("svc", &["-wD", "-T", "30000", "-d", &a.path]);
     assert_eq!(a.read("told"), format!("256 15 a {pid}\n"));
     w.ok("svc", &["-wD", "-T", "30000", "-d", &b.path]);
+}
+
+/// A supervisor that cannot open directories when a new scanner names them does not take them for gone: nothing of
+/// them is pruned.
+fn a_list_that_cannot_be_compared(w: &World) {
+    let services: Vec<_> = (0..4).map(|n| w.service(&format!("s{n}"), SLEEP)).collect();
+    let mut svscan = w.svscan(&[]);
+    let pids: Vec<i32> = services.iter().map(|s| s.pid()).collect();
+    let supervisor = parent(pids[0]);
+    let highest = || {
+        let numbers = fs::read_dir(format!("/proc/{supervisor}/fd")).unwrap();
+        numbers.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse::<u64>().ok()).max().unwrap()
+    };
+    for room in 0..6 {
+        kill(svscan.pid(), Signal::KILL);
+        svscan.end();
+        until_sleeping(supervisor);
+        let old = limit_files(supervisor, highest() + 1 + room);
+        svscan = w.svscan(&[]);
+        w.ok("svscanctl", &["-n", "scan"]);
+        until_sleeping(svscan.pid());
+        until_sleeping(supervisor);
+        limit_files(supervisor, old);
+        // What comes on the same way later was taken in later.
+        w.service(&format!("later{room}"), SLEEP).pid();
+        let now: Vec<i32> = services.iter().map(|s| s.pid()).collect();
+        assert_eq!(now, pids, "room for {room}: {}", svscan.said());
+    }
 }
 
 /// Control-C comes to both. A supervisor that goes before it was told to end its services has not ended them.

@@ -253,16 +253,13 @@ impl Host {
     pub(super) fn end_of_list(&mut self, link: u32) {
         let Some(Some(Link { listing, .. })) = self.links.get_mut(link as usize) else { return };
         let Some(listing) = listing.take() else { return };
-        // One that was put off may have been taken in since.
-        let taken_in: Set<Id> = listing
-            .deferred
-            .iter()
-            .filter(|name| !self.deferred.contains_key(*name))
-            .filter_map(|name| self.names.get(&**name).copied())
-            .collect();
+        // One that was put off may have been taken in since, or is still what had this name before: where its
+        // directory cannot be opened just now, nobody knows that it is another one.
+        let named: Set<Id> =
+            listing.deferred.iter().filter_map(|name| self.names.get(&**name).copied()).collect();
         for id in self.ids() {
             let Some(service) = self.service_mut(id) else { continue };
-            let there = listing.supervised.contains(&service.identity) || taken_in.contains(&id);
+            let there = listing.supervised.contains(&service.identity) || named.contains(&id);
             if matches!(service.body, Body::Longrun(_)) && !there {
                 service.listed = false;
             }

@@ -92,7 +92,11 @@ impl Host {
         }
         self.busy = true;
         self.retitle_soon();
-        self.names.insert(service.name.clone(), id);
+        // A name is one directory's.
+        let before = self.names.insert(service.name.clone(), id).filter(|before| *before != id);
+        if let Some(before) = before.and_then(|before| self.service_mut(before)) {
+            before.listed = false;
+        }
         self.identities.insert(service.identity, id);
         self.services[id as usize] = Some(Box::new(service));
         self.keep(id);

@@ -332,11 +332,11 @@ fn limit_files(w: &mut World) {
     w.find_supervisors();
     let both = [(w.supervise, w.supervise_since), (w.svscan, w.svscan_since)];
     let (Some(pid), Some(since)) = *w.random.pick(&both) else { return };
-    // One that is just beginning ends at once, and rightly so.
-    if since.elapsed() < Duration::from_millis(500) {
+    // One that is just beginning ends at once, and rightly so; it may have been stopped before it came to anything.
+    let open = fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, |d| d.count()) as u64;
+    if since.elapsed() < Duration::from_millis(500) || open < 16 {
         return;
     }
-    let open = fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, |d| d.count()) as u64;
     let limit = open + w.random.below(6);
     let maximum = getrlimit(Resource::Nofile).maximum;
     let low = Rlimit { current: Some(limit), maximum };
