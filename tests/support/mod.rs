@@ -429,7 +429,7 @@ impl Events {
             let late = |c: char| !events.starts_with(c);
             let heard = heard.strip_prefix('s').filter(|_| late('s')).unwrap_or(&heard);
             let heard = heard.strip_prefix('u').filter(|_| late('u') && late('s')).unwrap_or(heard);
-            assert!(events.starts_with(&heard), "heard {heard}, not {events}");
+            assert!(events.starts_with(heard), "heard {heard}, not {events}");
             heard == events
         });
     }
