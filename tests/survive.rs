@@ -13,12 +13,14 @@
 mod support;
 
 use perennial::process::{End, Signal as OurSignal, WaitStatus};
+use rustix::process::Signal as UnixSignal;
 use std::cell::RefCell;
 use std::fs;
 use std::io::Write;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 use support::killer::{self, Killer, Report};
+use support::refuse::{BEFORE_6_15, refuse};
 use support::runner::{self, Scenario};
 use support::{Programs, Service, World, chmod, is_alive, is_locked, mkfifo, read, stat, until, until_eq};
 
@@ -86,8 +88,11 @@ const EVENTS: &[Event] = &[
     ("lines are logged", log),
     ("a service appears", appear),
     ("a oneshot is run", run_oneshot),
+    (ISOLATED_DIES, isolated_dies),
     (CONTAINER_STOPS, container_stops),
 ];
+
+const ISOLATED_DIES: &str = "an isolated service dies";
 
 const CONTAINER_STOPS: &str = "the container stops";
 
@@ -127,6 +132,10 @@ fn tries_all() -> bool {
 
 /// One case: as many places as there is time for.
 fn sweep(event: &str, who: &str) {
+    if event == ISOLATED_DIES {
+        // Where the kernel does not tell of strangers.
+        refuse(BEFORE_6_15);
+    }
     let all = tries_all();
     let began = Instant::now();
     let total = contain(event, who, &[0]).iter().map(|report| report.stops).max().unwrap_or(0);
@@ -349,15 +358,21 @@ impl Lab {
     }
 }
 
-/// The living process of this name in the container.
+/// The living process of this name in the container; of the supervisors, the common one.
 fn process(name: &str) -> i32 {
-    let wanted = [name.as_bytes(), b"\0"].concat();
+    process_with(name, |line| !line.contains("--place"))
+}
+
+/// The living process of this name whose command line is as wanted.
+fn process_with(name: &str, is_wanted: fn(&str) -> bool) -> i32 {
+    let wanted = format!("{name}\0");
     let find = || {
         let entries = fs::read_dir("/proc").unwrap().flatten();
         let mut pids = entries.filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok());
         pids.find(|pid| {
-            fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with(&wanted))
-                && stat(*pid, 3).is_some_and(|state| state != "Z")
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let line = String::from_utf8_lossy(&line);
+            line.starts_with(&wanted) && is_wanted(&line) && stat(*pid, 3).is_some_and(|state| state != "Z")
         })
     };
     until(&format!("there is a {name}"), || find().is_some());
@@ -547,6 +562,34 @@ fn given_up(lab: &Lab) {
     until("it is down", || service.status().is_down() && !service.status().wanted());
     assert_eq!(lab.starts(&name).len(), 3);
     assert_eq!(service.deaths().len(), 3);
+}
+
+/// Its scanner and its supervisor are killed, so that it is init's child: how it ends is known all the same, and also
+/// if it ends while both are dead.
+fn isolated_dies(lab: &Lab) {
+    let a = once(lab, "a", || {
+        lab.new_service("a", "exec sleep 1000", &[("isolate", ""), ("restart-delay", "10ms")]);
+    });
+    let kill_above = || {
+        let own = process_with("supervise", |line| line.contains("--place"));
+        [process("svscan"), own].into_iter().for_each(|pid| support::kill(pid, UnixSignal::KILL));
+    };
+    let (pid, adopted) = (lab.up("a", &a), a.state().adopted);
+    let lives = lab.starts("a").len();
+    kill_above();
+    until("it is taken over", || a.state().adopted > adopted);
+    lab.arm();
+    support::kill(pid, UnixSignal::USR1);
+    until("its end is counted", || a.deaths().len() == lives);
+    assert_eq!(a.deaths().last().unwrap().end, End::Signal(OurSignal::USR1));
+    let again = |old: i32| until("it is started again", || a.status().is_up() && a.status().pid != old);
+    again(pid);
+    let second = lab.up("a", &a);
+    kill_above();
+    support::kill(second, UnixSignal::USR2);
+    until("its end is counted", || a.deaths().len() == lives + 1);
+    assert_eq!(a.deaths().last().unwrap().end, End::Signal(OurSignal::USR2));
+    again(second);
 }
 
 fn open_gate(lab: &Lab, name: &str, text: &str) {

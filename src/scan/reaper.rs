@@ -15,6 +15,7 @@ use crate::sys::wait::{self, Dead};
 use crate::sys::{Errno, socket};
 use crate::time::Mono;
 use rustix::event::{PollFd, PollFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
@@ -32,6 +33,19 @@ impl Channel {
     pub fn new() -> Result<Channel, Errno> {
         let (reader, writer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         Ok(Channel { reader, writer })
+    }
+}
+
+impl Channel {
+    /// One that is a FIFO, made where it is not there: whoever comes next finds it, and what is in it.
+    pub fn at(path: &str) -> Result<Channel, Errno> {
+        match mknodat(CWD, path, FileType::Fifo, Mode::from_raw_mode(0o600), 0) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(e) => return Err(e),
+        }
+        let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let open = || rustix::fs::open(path, flags, Mode::empty());
+        Ok(Channel { reader: open()?, writer: open()? })
     }
 }
 

@@ -690,10 +690,18 @@ impl Scanner {
         }
         match Supervisor::isolated(service) {
             Ok(supervisor) => {
+                self.keep_records(&supervisor);
                 self.supervisors.insert(service.to_owned(), supervisor);
                 self.with(service, Supervisor::start);
             }
             Err(e) => diag::warn(format_args!("unable to isolate {service}: {e}")),
+        }
+    }
+
+    /// What an isolated supervisor is told of the dead waits for its successor, also when we die with it.
+    fn keep_records(&self, supervisor: &Supervisor) {
+        if let Some((fifo, identity)) = supervisor.records() {
+            let _ = reaper::hold(&self.above.keeper, fifo, identity, identity);
         }
     }
 
@@ -716,6 +724,7 @@ impl Scanner {
                 && (gone || is_held(&Place::at(&dir).lock()))
                 && let Ok(supervisor) = Supervisor::isolated(&name)
             {
+                self.keep_records(&supervisor);
                 self.supervisors.insert(name.clone(), supervisor);
                 self.start_supervisor(&name);
             }
@@ -750,6 +759,8 @@ impl Scanner {
         if Supervisor::is_good_end(status) && (ending || nothing_to_do) {
             supervisor.retire();
             if key != COMMON {
+                let released = supervisor.records().map(|(_, identity)| identity);
+                let _ = reaper::release(&self.above.keeper, released.as_slice());
                 let _ = std::fs::remove_dir_all(supervisor.place.dir());
                 self.supervisors.remove(key);
             }

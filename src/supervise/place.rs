@@ -78,6 +78,11 @@ impl Place {
         format!("{}/journal", self.dir)
     }
 
+    /// Where it is told of the dead, if it is of one service: a FIFO that our ancestors keep.
+    pub fn records(&self) -> String {
+        format!("{}/records", self.dir)
+    }
+
     /// The name of the service, whole.
     pub fn name_file(&self) -> String {
         format!("{}/name", self.dir)

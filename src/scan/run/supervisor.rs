@@ -6,6 +6,7 @@
 use super::HOPELESS;
 use crate::diag::{self, Error, Result, Trouble, Unable};
 use crate::process::{Pid, WaitStatus};
+use crate::scan::Identity;
 use crate::scan::reaper::Channel;
 use crate::servicedir;
 use crate::supervise::place::Place;
@@ -112,8 +113,14 @@ impl Supervisor {
             servicedir::replace(CWD, &file, &format!("{file}.new"), name.as_bytes())
                 .unable(format_args!("write {file}"))?;
         }
-        supervisor.channel = Some(Channel::new().unable("make a pipe")?);
+        supervisor.channel = Some(Channel::at(&supervisor.place.records()).unable("make a pipe")?);
         Ok(supervisor)
+    }
+
+    /// Which one is the FIFO by which it alone is told of the dead.
+    pub(super) fn records(&self) -> Option<(&OwnedFd, Identity)> {
+        let reader = &self.channel.as_ref()?.reader;
+        Some((reader, Identity::of(reader).ok()?))
     }
 
     /// Whether one is alive at its place, whoever's child it is.

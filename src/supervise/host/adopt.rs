@@ -17,21 +17,23 @@
 
 use super::fifo::Fifo;
 use super::service::{self, Adopted, Body, Lock, Longrun, Service, Supervise};
-use super::{Host, Id, UNKNOWN_END, launch};
+use super::{Host, Id, STATUS_WAIT, UNKNOWN_END, launch};
 use crate::diag::{self, Error, Result, Unable, code};
 use crate::ordered::Map;
 use crate::ordered::map;
 use crate::process::{Pid, WaitStatus};
-use crate::scan::Identity;
+use crate::scan::{Identity, reaper};
 use crate::servicedir;
 use crate::servicedir::definition::Reader;
 use crate::servicedir::status::Status;
 use crate::supervise::journal::{Birth, INPUT_BYTES, Kind, SlotId};
 use crate::supervise::machine::{Event, Job, Machine};
 use crate::supervise::oneshot::{self, Oneshot};
+use crate::supervise::place::{ISOLATED, Place};
 use crate::sys::attributes::brand_of;
 use crate::sys::{Errno, clock, process, wait};
 use crate::time::{Mono, Now};
+use rustix::fs::{Mode, OFlags};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
@@ -81,11 +83,11 @@ impl Host {
         }
         self.journal.reaped_done();
         if let Some((pid, status)) = self.journal.unfinished_record() {
-            self.hear_of_death(pid, status);
+            self.hear_record(pid, status);
         }
         self.journal.record_done();
         while let Some((pid, status)) = self.records.as_ref().and_then(|r| self.journal.read_record(r)) {
-            self.hear_of_death(pid, status);
+            self.hear_record(pid, status);
             self.journal.record_done();
         }
         for id in slots.into_values() {
@@ -109,10 +111,35 @@ impl Host {
         }
     }
 
+    /// A reaper tells. Init knows no supervisor but the common one: what is none of its processes may be an isolated
+    /// service's. It is passed on before it is crossed out in the journal.
+    pub(super) fn hear_record(&mut self, pid: Pid, status: WaitStatus) {
+        if self.by_pid.contains_key(&pid) {
+            return self.hear_of_death(pid, status);
+        }
+        if self.single || self.place.is_isolated() {
+            return;
+        }
+        for entry in std::fs::read_dir(ISOLATED).into_iter().flatten().flatten() {
+            let path = Place::at(&entry.path().to_string_lossy()).records();
+            let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+            if let Ok(fifo) = rustix::fs::open(path, flags, Mode::empty()) {
+                // One that does not read must not keep us waiting.
+                reaper::tell(fifo, (pid, status));
+            }
+        }
+    }
+
     /// A process that is gone, and nobody told how.
     fn give_up_on_gone(&mut self, id: Id) {
-        let Some(service) = self.service(id) else { return };
+        let waits = self.place.is_isolated() && self.in_container;
+        let Some(service) = self.service_mut(id) else { return };
         let gone = service.adopted.as_ref().is_some_and(Adopted::is_gone);
+        if let (true, Some(adopted)) = (gone && waits, &mut service.adopted) {
+            // Whoever passes it on may be a moment later than we are.
+            adopted.dead_since = Some(clock::mono().after(STATUS_WAIT));
+            return self.set_timer(id);
+        }
         if let (true, Some((pid, _))) = (gone, service.process()) {
             service.warn(format_args!(
                 "process {pid} ended while nobody supervised it, and nobody can tell how: \

@@ -560,7 +560,7 @@ impl Host {
     /// killed); the next scanner brings another pipe.
     fn on_records(&mut self, over: bool) {
         while let Some((pid, status)) = self.records.as_ref().and_then(|r| self.journal.read_record(r)) {
-            self.hear_of_death(pid, status);
+            self.hear_record(pid, status);
             self.journal.record_done();
         }
         if over && let Some(records) = self.records.take() {
