@@ -11,6 +11,8 @@ mod control;
 mod places;
 #[path = "ancestors/processes.rs"]
 mod processes;
+#[path = "ancestors/rest.rs"]
+mod rest;
 #[path = "ancestors/state.rs"]
 mod state;
 
@@ -32,6 +34,11 @@ fn main() -> ExitCode {
 type Entry = (&'static str, fn(&World));
 
 const SCENARIOS: &[Entry] = &[
+    ("a064_hundreds_of_rotations", rest::a064_thousands_of_rotations),
+    ("a069_a_logger_that_comes_later", rest::a069_a_logger_that_comes_later),
+    ("a086_a_service_that_restarts_itself", rest::a086_a_service_that_restarts_itself),
+    ("a099_names_that_begin_with_a_digit", rest::a099_names_that_begin_with_a_digit),
+    ("a104_start_directories", rest::a104_start_directories),
     ("a003_rubbish_to_a_scanner", control::a003_rubbish_to_a_scanner),
     ("a004_edited_while_it_runs", state::a004_edited_while_it_runs),
     ("a005_no_descriptor_is_left", processes::a005_no_descriptor_is_left),
