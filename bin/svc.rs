@@ -75,7 +75,11 @@ pub fn svc(mut parser: lexopt::Parser) -> Result<u8> {
             }
             // Alone, -w is svwait; with commands it listens to what they do.
             let goals = clients.iter().map(|client| (client, possible(goal, client)));
-            Some(Watch::new(goals, false, !letters.is_empty())?)
+            let mut watch = Watch::new(goals, false, !letters.is_empty())?;
+            if goal.up {
+                watch.show();
+            }
+            Some(watch)
         }
     };
     let parent = process::parent();
@@ -193,7 +197,7 @@ fn parse_signal(text: &str) -> Result<Command> {
 fn possible(mut goal: Goal, client: &Client) -> Goal {
     if goal.up && goal.ready && !definition::tells_ready(client.dir()) {
         diag::warn(format_args!(
-            "{} has no notification-fd, and no check: waiting for up instead of ready",
+            "{} has no notification-fd, notify-socket or check: waiting for up instead of ready",
             client.path
         ));
         goal.ready = false;

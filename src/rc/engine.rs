@@ -84,8 +84,9 @@ impl From<End> for Noted {
 pub trait Progress {
     /// A change begins in which these services have steps, as far as nothing fails.
     fn plans(&mut self, _graph: &Graph, _steps: &[Index], _up: bool) {}
-    /// The engine is about to wait. When it is to be asked again, if nothing happens before.
-    fn look(&mut self) -> Option<Mono> {
+    /// The engine is about to wait. When it is to be asked again, if nothing happens before. `says` tells what a
+    /// service says that it is doing.
+    fn look(&mut self, _says: &dyn Fn(&str) -> Option<String>) -> Option<Mono> {
         None
     }
     /// The change is over.
@@ -329,6 +330,7 @@ impl<'a> Engine<'a> {
             waiting: VecDeque::new(),
             timings: Timings::new(),
             limits: Set::new(),
+            heard: Map::new(),
             levels,
             report: Report::default(),
             progress,
@@ -518,6 +520,8 @@ struct Change<'c, 'a> {
     timings: Timings,
     /// When the time of a longrun's step is up; by force, of any.
     limits: Set<(Mono, Index)>,
+    /// What a service said that it was doing when its time was up.
+    heard: Map<Index, String>,
     /// By force: for each service how many steps come one after the other from its own on.
     levels: Vec<u32>,
     report: Report,
@@ -533,7 +537,7 @@ impl Change<'_, '_> {
         self.ask_ahead()?;
         while !(self.plan.is_over() && self.waiting.is_empty()) {
             let own = self.limits.first().map(|(at, _)| *at);
-            let look = self.progress.look();
+            let look = self.progress.look(&|name| self.engine.live.says(name));
             let limit = own.into_iter().chain(self.options.deadline).chain(look).min();
             match self.engine.wait(limit, signals)? {
                 Some(Heard::Reply(Reply::Settled(settled))) => self.hear(&settled)?,
@@ -709,10 +713,31 @@ impl Change<'_, '_> {
                 self.force(index, now)?;
                 continue;
             }
+            if self.gets_on(index, now) {
+                continue;
+            }
             self.engine.give_up(index, Part::Main)?;
             self.settle(index, End::TimedOut);
         }
         Ok(())
+    }
+
+    /// A service that says something else than before (STATUS) has its time anew.
+    fn gets_on(&mut self, index: Index, now: Mono) -> bool {
+        let is_it = self.plan.is_up() && self.graph.services[index].longrun;
+        let (Some(own), true) = (self.engine.own_limit(index), is_it) else { return false };
+        let Some(text) = self.engine.live.says(self.graph.name(index)) else { return false };
+        if self.heard.get(&index) == Some(&text) {
+            return false;
+        }
+        self.heard.insert(index, text);
+        let Some(step) = self.engine.steps.get(&index).copied() else { return false };
+        if let Some(at) = step.limit {
+            self.limits.remove(&(at, index));
+        }
+        let limit = [Some(now.after(own)), self.share(index, step.began)].into_iter().flatten().min();
+        self.watch(index, Step { limit, ..step });
+        true
     }
 
     /// Kills what a step waits for. If that does not help either, nobody waits any longer.

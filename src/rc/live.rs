@@ -48,6 +48,12 @@ pub struct Live {
 }
 
 impl Live {
+    /// What a service says that it is doing.
+    pub fn says(&self, name: &str) -> Option<String> {
+        let path = format!("{}/servicedirs/{name}/supervise/state", self.path);
+        State::parse(&crate::servicedir::read_file(CWD, path).ok()?).status
+    }
+
     /// Opens the live directory `path`.
     pub fn open(path: &str) -> Result<Live> {
         let graph = read_graph(path)?;

@@ -53,6 +53,6 @@ fn check_file(name: &'static str, path: &str, features: &mut Features) -> Result
             Environment::default().add_dir(open(CWD, parent).map_err(unable)?)
         }
         _ if feature::VALUES.contains(&name) => features.take(name, &bytes()?),
-        _ => Ok(()),
+        _ => features.take(name, &[]),
     }
 }

@@ -80,8 +80,9 @@ impl Progress for Shown {
         self.clear();
     }
 
-    fn look(&mut self) -> Option<Mono> {
+    fn look(&mut self, says: &dyn Fn(&str) -> Option<String>) -> Option<Mono> {
         let screen = self.screen.as_mut()?;
+        screen.hear(says);
         let (text, next) = screen.draw(clock::mono(), width());
         diag::put(1, text.as_bytes());
         next
@@ -129,6 +130,8 @@ struct Step {
     /// The steps that come before it.
     before: Vec<usize>,
     state: State,
+    /// What it says that it is doing.
+    says: Option<String>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -148,7 +151,7 @@ impl Screen {
                 false => graph.services[*index].needed_by.clone(),
             };
             let before = others.iter().filter_map(|other| shown.binary_search(other).ok()).collect();
-            Step { name: graph.name(*index).to_owned(), before, state: State::Waiting }
+            Step { name: graph.name(*index).to_owned(), before, state: State::Waiting, says: None }
         };
         let steps = shown.iter().map(step).collect();
         Screen { began: now, up, steps, changed: true, ..Screen::default() }
@@ -157,6 +160,15 @@ impl Screen {
     fn set(&mut self, name: &str, state: State) {
         if let Some(step) = self.steps.iter_mut().find(|step| step.name == name) {
             (step.state, self.changed) = (state, true);
+        }
+    }
+
+    /// Asks what those say that are being started.
+    fn hear(&mut self, says: &dyn Fn(&str) -> Option<String>) {
+        for step in self.steps.iter_mut().filter(|step| matches!(step.state, State::Running(_))) {
+            let said = says(&step.name);
+            self.changed |= said != step.says;
+            step.says = said;
         }
     }
 
@@ -214,6 +226,7 @@ impl Screen {
             let pad = " ".repeat(width - step.name.chars().count());
             let time = age(now.since(Mono(age_of(step))));
             let mut line = format!("  {}{pad}  {verb}, {time}", step.name);
+            line.extend(step.says.iter().flat_map(|text| [": ", text]));
             match behind.len() {
                 0 => {}
                 1..=3 => line.extend(["; for it waits ", &behind.join(", ")]),
@@ -254,6 +267,11 @@ mod tests {
         );
         assert_eq!(next, Some(at(4800)));
         assert_eq!(screen.draw(at(4400), 80), (String::new(), Some(at(4800))), "nothing has changed");
+        screen.hear(&|name| Some(format!("{name} 3/5")));
+        let (text, _) = screen.draw(at(4400), 80);
+        assert!(text.contains("  mount  starts, 4 s: mount 3/5; for it waits cron, db\n"), "{text}");
+        screen.hear(&|name| Some(format!("{name} 3/5")));
+        assert_eq!(screen.draw(at(4400), 80), (String::new(), Some(at(4900))), "nothing has changed");
         assert_eq!(screen.clear(), "\r\x1b[2A\x1b[J");
         screen.set("mount", State::Over);
         screen.set("db", State::Running(at(4500)));

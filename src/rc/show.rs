@@ -234,6 +234,9 @@ impl Row {
             Some("gave-up") => parts.push("given up after many deaths".to_owned()),
             _ => {}
         }
+        if let Some(text) = &self.state.status {
+            parts.push(text.clone());
+        }
         if let Some((_, why)) = &self.state.refused {
             parts.push(format!("validate failed: {why}"));
         }
@@ -285,6 +288,8 @@ impl Row {
             ("signal", signal.into()),
             ("cause", self.state.cause.clone().into()),
             ("by", self.state.by.clone().into()),
+            ("status", self.state.status.clone().into()),
+            ("why", self.state.why.clone().into()),
             ("mode", self.state.mode.clone().into()),
             ("failure", self.state.failure.clone().into()),
             ("validate_failed", self.state.refused.as_ref().map(|(_, why)| why.clone()).into()),

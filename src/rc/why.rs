@@ -85,7 +85,12 @@ impl Answer<'_> {
                 format!("is up{since}{ran}")
             }
             "starting" if service.longrun => {
-                format!("has been starting{since}: it has not said yet that it is ready{}", self.limit())
+                let says = self.row.state.status.as_ref();
+                let says = says.map_or(String::new(), |text| format!("; it says: {text}"));
+                format!(
+                    "has been starting{since}: it has not said yet that it is ready{}{says}",
+                    self.limit()
+                )
             }
             "starting" => format!("has been starting{since}: its command is running{}", self.limit()),
             "stopping" => format!("has been stopping{since}"),

@@ -17,9 +17,10 @@ pub fn whole(wait: WaitStatus, state: &State) -> String {
         _ => &of(wait),
     };
     let by = state.by.as_ref().map_or(String::new(), |by| format!(", by {by}"));
+    let why = state.why.as_ref().map_or(String::new(), |why| format!("; {why}"));
     match text.is_empty() {
-        true => wait.to_string(),
-        false => format!("{wait} ({text}{by})"),
+        true => format!("{wait}{why}"),
+        false => format!("{wait} ({text}{by}){why}"),
     }
 }
 

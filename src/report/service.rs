@@ -155,6 +155,9 @@ impl Service {
         if let Some(mode) = &self.state.mode {
             let _ = write!(line, ", {mode}");
         }
+        if let Some(text) = &self.state.status {
+            let _ = write!(line, ", status: {text}");
+        }
         if let Some((times, why)) = &self.state.unwell {
             let _ = write!(line, ", health failed {times} times: {why}");
         }
@@ -249,6 +252,8 @@ impl Service {
             ("cause", self.state.cause.clone().into()),
             ("by", self.state.by.clone().into()),
             ("mode", self.state.mode.clone().into()),
+            ("status", self.state.status.clone().into()),
+            ("why", self.state.why.clone().into()),
             ("unwell", self.state.unwell.as_ref().map(|(_, why)| why.clone()).into()),
             ("validate_failed", self.state.refused.as_ref().map(|(_, why)| why.clone()).into()),
         ])

@@ -39,6 +39,16 @@ impl Identity {
         Ok(Identity { device: st.st_dev, inode: st.st_ino })
     }
 
+    /// A name for something of what this is that has none of its own. (The kernel's device numbers have 32 bits.)
+    pub fn keyed(self, number: u16) -> Identity {
+        Identity { device: self.device | (u64::from(number) + 1) << 48, ..self }
+    }
+
+    /// Whether it is such a name.
+    pub fn is_keyed(self) -> bool {
+        self.device >> 48 != 0
+    }
+
     /// As bytes, for messages on this machine.
     pub fn to_bytes(self) -> [u8; 16] {
         let mut out = [0; 16];

@@ -86,6 +86,10 @@ pub fn tell_and_reap(writer: impl AsFd, dead: Dead) -> bool {
 /// ([`begin`], all of it, [`end`]), and what of that holder was not said again is let go. A holder is known by
 /// its directory.
 ///
+/// A socket has no name by which it could be opened again, nor has a descriptor that a service stored. Those are
+/// held under keys of their makers ([`super::Identity::keyed`]), and a successor asks for them ([`fetch`]): they come
+/// over a connection that it sends along.
+///
 /// A message keeps what it carries while it waits to be read. So after reading the keeper rests for a moment:
 /// a thousand services that start wake it a few times, not a thousand.
 pub struct Keeper {
@@ -98,7 +102,7 @@ pub struct Keeper {
 
 /// What is kept, for whom, and whether that was said since its last [`begin`].
 struct Held {
-    _fd: OwnedFd,
+    fd: OwnedFd,
     holder: super::Identity,
     said: bool,
 }
@@ -107,6 +111,7 @@ const HOLD: u8 = b'H';
 const RELEASE: u8 = b'R';
 const BEGIN: u8 = b'B';
 const END: u8 = b'E';
+const FETCH: u8 = b'F';
 
 /// How long messages may wait. A socket holds some 270 of them, and a service takes 0.1 ms to start.
 const REST: Duration = Duration::from_millis(2);
@@ -155,12 +160,23 @@ impl Keeper {
                 // The kernel drops what it cannot give us a number for.
                 self.missed |= fds.is_empty();
                 for (identity, fd) in identities.zip(fds) {
-                    self.held.insert(identity, Held { _fd: fd, holder, said: true });
+                    self.held.insert(identity, Held { fd, holder, said: true });
                 }
             }
             BEGIN => self.held.values_mut().filter(|h| h.holder == holder).for_each(|h| h.said = false),
+            FETCH => fds.iter().for_each(|to| self.hand_out(holder, to)),
             END => self.held.retain(|_, h| h.said || h.holder != holder),
             _ => {}
+        }
+    }
+
+    /// Sends what is held under keys for `holder`: in each message descriptors, and their keys in the same order.
+    fn hand_out(&self, holder: super::Identity, to: &OwnedFd) {
+        let keyed = self.held.iter().filter(|(key, held)| key.is_keyed() && held.holder == holder);
+        for some in keyed.collect::<Vec<_>>().chunks(socket::MAX_FDS) {
+            let keys: Vec<u8> = some.iter().flat_map(|(key, _)| key.to_bytes()).collect();
+            let fds: Vec<_> = some.iter().map(|(_, held)| held.fd.as_fd()).collect();
+            let _ = socket::send(to, &keys, &fds);
         }
     }
 
@@ -195,6 +211,35 @@ pub fn hold(
     holder: super::Identity,
 ) -> Result<(), Errno> {
     socket::send(socket, &message(HOLD, &[holder, identity]), &[fd.as_fd()])
+}
+
+/// What the keeper has under keys for `holder`. It is waited for, for a moment: an older keeper has nothing and hangs
+/// up.
+pub fn fetch(socket: impl AsFd, holder: super::Identity) -> Map<super::Identity, OwnedFd> {
+    const PATIENCE: rustix::time::Timespec = rustix::time::Timespec { tv_sec: 2, tv_nsec: 0 };
+    let mut found = Map::new();
+    let Ok((ours, theirs)) = socket::pair() else { return found };
+    let asked = socket::send(socket, &message(FETCH, &[holder]), &[theirs.as_fd()]);
+    drop(theirs);
+    let mut buf = [0u8; socket::MAX_FDS * 16];
+    while asked.is_ok() {
+        match socket::receive(&ours, &mut buf) {
+            Ok(message) if message.len == 0 => break,
+            Ok(message) => {
+                let keys = buf[..message.len].chunks_exact(16);
+                let keys = keys.map(|key| super::Identity::from_bytes(key.try_into().expect("16 bytes")));
+                keys.zip(message.fds).for_each(|(key, fd)| drop(found.insert(key, fd)));
+            }
+            Err(Errno::AGAIN) => {
+                let mut fds = [PollFd::new(&ours, PollFlags::IN)];
+                if rustix::event::poll(&mut fds, Some(&PATIENCE)) == Ok(0) {
+                    break;
+                }
+            }
+            Err(_) => break,
+        }
+    }
+    found
 }
 
 /// Announces that `holder` will say all that is to be held for it.
@@ -272,6 +317,35 @@ mod tests {
         let mut expected = vec![identity(&pipes[1]), identity(&pipes[2])];
         expected.sort();
         assert_eq!(left, expected);
+    }
+
+    #[test]
+    fn what_has_no_name_is_handed_out_to_a_successor() {
+        let (up, down) = socket::pair().unwrap();
+        let mut keeper = Keeper::new(up);
+        let pipes: Vec<OwnedFd> = (0..7).map(|_| rustix::pipe::pipe().unwrap().0).collect();
+        let identity = |fd: &OwnedFd| super::super::Identity::of(fd).unwrap();
+        let (ours, other) = (identity(&pipes[0]), identity(&pipes[1]));
+        for (n, pipe) in pipes.iter().enumerate() {
+            hold(&down, pipe, ours.keyed(n as u16), ours).unwrap();
+        }
+        hold(&down, &pipes[0], identity(&pipes[0]), ours).unwrap();
+        hold(&down, &pipes[0], other.keyed(1), other).unwrap();
+        let serving = std::thread::spawn(move || {
+            while keeper.len() < 9 {
+                keeper.serve(Mono::default());
+            }
+            // Until somebody has asked and hung up.
+            while keeper.serve(Mono::default()) {}
+        });
+        let found = fetch(&down, ours);
+        let all: Vec<_> =
+            pipes.iter().enumerate().map(|(n, fd)| (ours.keyed(n as u16), identity(fd))).collect();
+        let mut found: Vec<_> = found.iter().map(|(key, fd)| (*key, identity(fd))).collect();
+        found.sort();
+        assert_eq!(found, all);
+        drop(down);
+        serving.join().unwrap();
     }
 
     #[test]

@@ -235,7 +235,7 @@ fn shared(definition: Definition) -> Rc<Definition> {
 }
 
 /// Files of which one makes that a service can be ready, and not only up.
-pub const READINESS: [&str; 3] = ["notification-fd", "check", "forking"];
+pub const READINESS: [&str; 4] = ["notification-fd", "check", "forking", "notify-socket"];
 
 /// Whether the service in `dir` can be ready, and not only up.
 pub fn tells_ready(dir: impl AsFd) -> bool {
@@ -251,7 +251,8 @@ impl Definition {
 
     /// Whether it says so itself, or is asked: then that it is in the background is not enough.
     pub fn says_ready(&self) -> bool {
-        self.notification_fd.is_some() || self.features.as_ref().is_some_and(|features| features.check)
+        let asked = |features: &Features| features.check || features.notify_socket;
+        self.notification_fd.is_some() || self.features.as_deref().is_some_and(asked)
     }
 
     /// Whether run puts itself in the background.

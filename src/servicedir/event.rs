@@ -6,7 +6,8 @@
 //! so that a notifier never meets one without a reader whose owner is alive.
 //!
 //! Bytes that a supervisor sends: `s` it listens, `u` up, `U` ready, `d` down, `D` down and finished, `O`
-//! failed for good, `x` it leaves. Ours adds what `validate` said: `v` yes, `V` no, nothing was done. One write may carry several.
+//! failed for good, `x` it leaves. Ours adds what `validate` said: `v` yes, `V` no, nothing was done; and
+//! `p`, that `supervise/state` has something new that the service says of itself. One write may carry several.
 
 use crate::sys::{Errno, clock};
 use crate::time::Mono;

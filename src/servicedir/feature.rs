@@ -50,7 +50,7 @@ pub fn limit_name(resource: u8) -> &'static str {
 }
 
 /// Files of ours with something in them to be read, in the order in which they are looked at.
-pub const VALUES: [&str; 20] = [
+pub const VALUES: [&str; 21] = [
     "user",
     "umask",
     "limits",
@@ -71,13 +71,14 @@ pub const VALUES: [&str; 20] = [
     "health-timeout",
     "health-retries",
     "control-group",
+    "watchdog",
 ];
 
 /// Files of ours that are executed.
 pub const PROGRAMS: [&str; 5] = ["condition", "validate", "fallback", "check", "health"];
 
 /// What else is ours: that it is there says all.
-pub const OTHERS: [&str; 3] = ["env", "env-file", "forking"];
+pub const OTHERS: [&str; 4] = ["env", "env-file", "forking", "notify-socket"];
 
 /// What the files say. A default where there is none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -134,6 +135,10 @@ pub struct Features {
     pub health_interval: Option<Duration>,
     /// `health-timeout`: what `health` may take.
     pub health_timeout: Option<Duration>,
+    /// There is a `notify-socket`: it says how it is at NOTIFY_SOCKET.
+    pub notify_socket: bool,
+    /// `watchdog`: so often it says there that it is alive.
+    pub watchdog: Option<Duration>,
     /// `control-group`: its members may control the service.
     pub control_group: Option<String>,
     /// `health-retries`: so many failures in a row are too many; so many successes make them forgotten.
@@ -193,6 +198,7 @@ impl Features {
             "env" => self.env = true,
             "env-file" => self.env_file = true,
             "forking" => self.forking = true,
+            "notify-socket" => self.notify_socket = true,
             "condition" => self.condition = true,
             "validate" => self.validate = true,
             "fallback" => self.fallback = true,
@@ -239,6 +245,7 @@ impl Features {
             "check-interval" => self.check_interval = Some(duration(text)?),
             "timeout-check" => self.timeout_check = Some(duration(text)?),
             "timeout-up" => self.timeout_up = Some(duration(text)?),
+            "watchdog" => self.watchdog = Some(duration(text)?),
             "health-interval" => self.health_interval = Some(duration(text)?),
             "health-timeout" => self.health_timeout = Some(duration(text)?),
             "health-retries" => self.health_retries = Some(retries(text)?),
@@ -258,6 +265,7 @@ impl Features {
             || self.validate
             || self.check
             || self.health
+            || self.notify_socket
             || self.timeout_up.is_some()
     }
 
@@ -270,6 +278,10 @@ impl Features {
             () if self.forking && alone => {
                 ("forking", "what run leaves behind dies with it: remove this, or flag-newpidns")
             }
+            () if self.watchdog.is_some() && !self.notify_socket => (
+                "watchdog",
+                "means nothing without notify-socket: make an empty file notify-socket, or remove this",
+            ),
             () => return None,
         };
         Some(Faulty { file, why: why.to_owned() })
@@ -511,6 +523,8 @@ mod tests {
             ("timeout-check", "", r#"timeout-check: "" is no time: write 500ms, 30s, 2m"#),
             ("timeout-up", "never", r#"timeout-up: "never" is no time: write 500ms, 30s, 2m"#),
             ("health-interval", "-1", r#"health-interval: "-1" is no time: write 500ms, 30s, 2m"#),
+            ("watchdog", "0", r#"watchdog: "0" is no time: write 500ms, 30s, 2m"#),
+            ("watchdog", "often\n", r#"watchdog: "often" is no time: write 500ms, 30s, 2m"#),
             ("health-timeout", "1.5s", r#"health-timeout: "1.5s" is no time: write 500ms, 30s, 2m"#),
             ("health-retries", "0", r#"health-retries: "0" is none of the numbers 1 to 1000"#),
             ("health-retries", "3 x", r#"health-retries: "x" is none of the numbers 1 to 1000"#),

@@ -11,11 +11,13 @@
 //! | `adopted` | how often a new supervisor took it over running |
 //! | `retry` | TAI64N of the next attempt to start it |
 //! | `failure` | why it could not be started |
-//! | `cause` | who ended the last run: `stopped`, `restarted`, `timeout` (it was stopped, and killed), `not-ready`, `health`, `oom` (the kernel, when memory ran out); absent: it ended by itself, or by a signal from elsewhere |
+//! | `cause` | who ended the last run: `stopped`, `restarted`, `timeout` (it was stopped, and killed), `not-ready`, `health`, `watchdog`, `oom` (the kernel, when memory ran out); absent: it ended by itself, or by a signal from elsewhere |
 //! | `by` | who asked for that, of `stopped`, `restarted` and `timeout` |
 //! | `unwell` | how often in a row `health` said no, and why |
 //! | `refused` | TAI64N and the reason: `validate` failed, and the service was not restarted, or not started |
-//! | `mode` | `fallback` runs, a program is being asked whether it may start (`asking`), it is `skipped`, or `gave-up` |
+//! | `status` | the last STATUS that it sent to NOTIFY_SOCKET in this life |
+//! | `why` | what there is to say of the last end beside `cause`: the last STATUS before it, ERRNO, EXIT_STATUS |
+//! | `mode` | `fallback` runs, a program is being asked whether it may start (`asking`), it is `skipped`, `gave-up`, or says that it is `reloading` or `stopping` |
 //! | `oneshot` | `up`, `down`, `starting`, `stopping` or `failed`: it is a oneshot |
 #![forbid(unsafe_code)]
 
@@ -45,6 +47,10 @@ pub struct State {
     pub refused: Option<(Tai64n, String)>,
     /// `mode`
     pub mode: Option<String>,
+    /// `status`
+    pub status: Option<String>,
+    /// `why`
+    pub why: Option<String>,
     /// `unwell`
     pub unwell: Option<(u32, String)>,
 }
@@ -71,9 +77,15 @@ impl State {
         if let Some((times, why)) = &self.unwell {
             let _ = writeln!(text, "unwell={times} {}", why.replace('\n', " "));
         }
-        for (key, value) in
-            [("oneshot", &self.oneshot), ("cause", &self.cause), ("by", &self.by), ("mode", &self.mode)]
-        {
+        let texts = [
+            ("oneshot", &self.oneshot),
+            ("cause", &self.cause),
+            ("by", &self.by),
+            ("mode", &self.mode),
+            ("status", &self.status),
+            ("why", &self.why),
+        ];
+        for (key, value) in texts {
             if let Some(value) = value {
                 let _ = writeln!(text, "{key}={value}");
             }
@@ -96,6 +108,8 @@ impl State {
                 "cause" => state.cause = Some(value.to_owned()),
                 "by" => state.by = Some(value.to_owned()),
                 "mode" => state.mode = Some(value.to_owned()),
+                "status" => state.status = Some(value.to_owned()),
+                "why" => state.why = Some(value.to_owned()),
                 "unwell" => {
                     let (times, why) = value.split_once(' ').unwrap_or((value, ""));
                     state.unwell = times.parse().ok().map(|times| (times, why.to_owned()));
@@ -128,6 +142,8 @@ mod tests {
             by: Some("svc (pid 12), run by sh (pid 3)".into()),
             refused: Some((Tai64n { secs: 5, nanos: 7 }, "line 3: syntax error".into())),
             mode: Some("fallback".into()),
+            status: Some("loading weights 3/5".into()),
+            why: Some("No such file or directory (ERRNO=2)".into()),
             unwell: Some((2, "no answer within 10000 ms".into())),
         };
         assert_eq!(State::parse(state.to_text().as_bytes()), state);

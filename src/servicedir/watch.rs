@@ -10,8 +10,9 @@
 use super::client::Client;
 use super::control::Command;
 use super::event::{self, Listener};
+use super::state::State;
 use super::status::Status;
-use crate::diag::{Error, Result, Unable, code};
+use crate::diag::{self, Error, Result, Unable, code};
 use crate::process::Pid;
 use crate::sys::{Errno, clock};
 use crate::time::Mono;
@@ -155,6 +156,8 @@ pub struct Watch<'a> {
     listeners: Vec<Listener>,
     /// In the order of the listeners.
     services: Vec<Watched<'a>>,
+    /// What services say that they are doing is shown; with `true` on a terminal.
+    shows: Option<bool>,
 }
 
 struct Watched<'a> {
@@ -165,6 +168,8 @@ struct Watched<'a> {
     pid: Option<Pid>,
     /// It is down, but only until its supervisor starts it again.
     restarting: bool,
+    /// What it said last that it is doing.
+    said: Option<String>,
 }
 
 impl Watched<'_> {
@@ -181,6 +186,19 @@ impl Watched<'_> {
         !self.restarting && self.view.is_reached(self.goal)
     }
 
+    /// Shows what it says that it is doing, if that is new: in a line, which on a terminal is always the same.
+    fn show(&mut self, terminal: bool) {
+        let state = super::read_file(self.client.dir(), "supervise/state").unwrap_or_default();
+        let said = State::parse(&state).status;
+        if said == self.said {
+            return;
+        }
+        self.said = said;
+        let Some(text) = &self.said else { return };
+        let (before, after) = if terminal { (CLEAR, "") } else { ("", "\n") };
+        diag::put(1, format!("{before}{}: {text}{after}", self.client.path).as_bytes());
+    }
+
     fn shortfall(&self) -> String {
         if self.restarting {
             return "down, and to be started again".to_owned();
@@ -194,6 +212,9 @@ impl Watched<'_> {
         self.view.hear(event, self.goal);
     }
 }
+
+/// What makes a line of a terminal empty.
+const CLEAR: &str = "\r\x1b[K";
 
 /// A changed mind is looked for after this long, then after twice as long each time,
 const FIRST_LOOK: Duration = Duration::from_millis(1);
@@ -209,7 +230,7 @@ impl<'a> Watch<'a> {
         any: bool,
         finished: bool,
     ) -> Result<Watch<'a>> {
-        let mut watch = Watch { any, finished, listeners: Vec::new(), services: Vec::new() };
+        let mut watch = Watch { any, finished, listeners: Vec::new(), services: Vec::new(), shows: None };
         for (client, goal) in clients {
             watch.listeners.push(client.listen()?);
             let status = match client.status() {
@@ -221,7 +242,7 @@ impl<'a> Watch<'a> {
             };
             let view = View::new(&status, goal, finished);
             let pid = status.pid.filter(|_| status.is_up());
-            watch.services.push(Watched { client, goal, view, pid, restarting: false });
+            watch.services.push(Watched { client, goal, view, pid, restarting: false, said: None });
         }
         Ok(watch)
     }
@@ -258,14 +279,34 @@ impl<'a> Watch<'a> {
         }
     }
 
+    /// From now on what services say that they are doing (STATUS) is shown on standard output.
+    pub fn show(&mut self) {
+        self.shows = Some(rustix::termios::isatty(rustix::stdio::stdout()));
+    }
+
     /// Waits until it is as wanted, or until `deadline`.
     pub fn wait(&mut self, deadline: Option<Mono>) -> Result<Verdict> {
-        let Watch { any, finished, listeners, services } = self;
+        let verdict = self.wait_showing(deadline);
+        if self.shows == Some(true) && self.services.iter().any(|service| service.said.is_some()) {
+            diag::put(1, CLEAR.as_bytes());
+        }
+        verdict
+    }
+
+    fn wait_showing(&mut self, deadline: Option<Mono>) -> Result<Verdict> {
+        let Watch { any, finished, listeners, services, shows } = self;
+        let waited_for = services.iter_mut().filter(|service| !service.is_reached());
+        if let Some(terminal) = *shows {
+            waited_for.for_each(|service| service.show(terminal));
+        }
         let reached = loop {
             // Every byte counts: a service that was up for a moment has been up.
             let reached = is_reached(services, *any)
                 || event::listen(listeners, deadline, |n, byte| {
                     services[n].hear(byte);
+                    if let (b'p', Some(terminal)) = (byte, *shows) {
+                        services[n].show(terminal);
+                    }
                     is_reached(services, *any)
                 })
                 .unable("wait for events")?;

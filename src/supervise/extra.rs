@@ -121,6 +121,8 @@ pub struct Life {
     pub ready: bool,
     /// It can be.
     pub tells: bool,
+    /// It was told to end.
+    pub leaving: bool,
 }
 
 /// From the start of run to the first `check`; twice as long to the next, and so on.
@@ -506,7 +508,7 @@ mod tests {
     }
 
     fn life(ready: bool) -> Life {
-        Life { began: Some(at(1000)), ready, tells: true }
+        Life { began: Some(at(1000)), ready, tells: true, leaving: false }
     }
 
     #[test]

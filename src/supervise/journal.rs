@@ -36,7 +36,9 @@
 //!         13     the slot that has the memory of its features (plus 1)
 //!         14     22 words of the name
 //!         36     copy 0, 74 copy 1: machine (28), flags, events (5), death (4)
-//! slot of features: words 1 and 6 to 9 as above, of the program that is asked something; 12 copy 0, 62 copy 1
+//! slot of features: words 1 and 6 to 9 as above, of the program that is asked something; 10 the slot (plus 1) that
+//!                has what the service said of itself; 12 copy 0, 62 copy 1
+//! slot of that: how many bytes are here, and they
 //! ```
 
 use super::descent::Member;
@@ -75,6 +77,12 @@ const EXTRA: usize = 13;
 
 /// So much of a name is in the slot itself.
 const NAME_HEAD: usize = (COPY - NAME) * 4;
+
+/// Where a slot of features says which other one has what the service said of itself.
+const NOTES: usize = 10;
+
+/// So many bytes of that are in a slot.
+const NOTES_MORE: usize = (SLOT_WORDS - 3) * 4;
 
 /// The slot holds more of a long name, or members.
 const MORE: u32 = 3;
@@ -206,7 +214,7 @@ impl Journal {
         for id in journal.used() {
             free[id as usize] = false;
             let more = journal.rest_of_name(id).into_iter().chain(journal.slots_of_members(id));
-            more.chain(journal.extra(id)).for_each(|other| free[other as usize] = false);
+            more.chain(journal.slots_of_features(id)).for_each(|other| free[other as usize] = false);
         }
         let all = (0..free.len() as SlotId).rev();
         journal.free.extend(all.filter(|id| free[*id as usize]));
@@ -339,12 +347,49 @@ impl Journal {
         std::array::from_fn(|at| copy[at].load(Ordering::Relaxed))
     }
 
+    fn slots_of_features(&self, id: SlotId) -> Vec<SlotId> {
+        let Some(extra) = self.extra(id) else { return Vec::new() };
+        let mut slots = self.chain(self.slot(extra)[NOTES].load(Ordering::Acquire));
+        slots.push(extra);
+        slots
+    }
+
+    /// Remembers what a service with features has said of itself, in place of what it said before. False: there is
+    /// no room for it.
+    pub fn remember_notes(&mut self, extra: SlotId, bytes: &[u8]) -> bool {
+        let old = self.chain(self.slot(extra)[NOTES].load(Ordering::Acquire));
+        let mut next = 0;
+        for some in bytes.chunks(NOTES_MORE).rev() {
+            let Ok(more) = self.take_cleared() else { return false };
+            let cells = self.slot(more);
+            store_bytes(&cells[3..], some);
+            cells[1].store(next, Ordering::Relaxed);
+            cells[2].store(some.len() as u32, Ordering::Relaxed);
+            cells[0].store(MORE, Ordering::Relaxed);
+            next = more + 1;
+        }
+        self.slot(extra)[NOTES].store(next, Ordering::Release);
+        self.free_slots(old);
+        true
+    }
+
+    /// What it said last; empty: nothing.
+    pub fn notes(&self, extra: SlotId) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for more in self.chain(self.slot(extra)[NOTES].load(Ordering::Acquire)) {
+            let cells = self.slot(more);
+            let count = (cells[2].load(Ordering::Relaxed) as usize).min(NOTES_MORE);
+            bytes.extend(load_bytes(&cells[3..], count));
+        }
+        bytes
+    }
+
     /// Gives a slot back: there is nothing to remember any more.
     pub fn release(&mut self, id: SlotId) {
         let mut slots = vec![id];
         slots.extend(self.rest_of_name(id));
         slots.extend(self.slots_of_members(id));
-        slots.extend(self.extra(id));
+        slots.extend(self.slots_of_features(id));
         self.free_slots(slots);
     }
 

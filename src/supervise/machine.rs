@@ -125,6 +125,8 @@ pub enum Event {
     Ready,
     /// It is not what it should be, and is to begin anew.
     Expire(Told),
+    /// It was told to end, and asks for time until then.
+    Extend(Mono),
     /// A command byte.
     Command(Command),
     /// The scanner (or a signal to a supervisor of one service) wants supervision to end.
@@ -241,6 +243,8 @@ pub enum Told {
     NotReady = 4,
     /// It was not well.
     Health = 5,
+    /// It gave no sign of life.
+    Watchdog = 6,
     /// Nobody did, but the kernel killed it when memory ran out.
     Oom = 7,
 }
@@ -253,6 +257,7 @@ impl Told {
             3 => Told::Timeout,
             4 => Told::NotReady,
             5 => Told::Health,
+            6 => Told::Watchdog,
             7 => Told::Oom,
             _ => Told::Nobody,
         }
@@ -267,6 +272,7 @@ impl Told {
             Told::Timeout => Some("timeout"),
             Told::NotReady => Some("not-ready"),
             Told::Health => Some("health"),
+            Told::Watchdog => Some("watchdog"),
             Told::Oom => Some("oom"),
         }
     }
@@ -515,6 +521,7 @@ impl Machine {
             Event::MainPid { pid, boot, ready } => self.on_main_pid(now, pid, boot, ready, todo),
             Event::Ready => self.on_ready(now, todo),
             Event::Expire(why) => self.on_expire(now, why, rules, todo),
+            Event::Extend(until) => self.on_extend(until),
             Event::Command(command) => self.on_command(now, command, rules, todo),
             Event::Leave(how) => self.on_leave(now, how, rules, todo),
             Event::Timeout => self.on_timeout(now, rules, todo),
@@ -785,12 +792,23 @@ impl Machine {
     fn on_expire(&mut self, now: Now, why: Told, rules: &Definition, todo: &mut Todo) {
         self.note_told(why);
         let to = if rules.kill_tree { To::Tree } else { To::Process };
-        self.signal(to, rules.down_signal, todo);
+        // Of one that hangs it is of interest where.
+        let signal = if why == Told::Watchdog { Signal::ABRT } else { rules.down_signal };
+        self.signal(to, signal, todo);
         self.signal(to, Signal::CONT, todo);
         if let State::Up { kill_at, .. } = &mut self.state {
             self.paused = false;
             todo.status = true;
             kill_at.get_or_insert(now.mono.after(rules.timeout_kill.unwrap_or(LAST_GRACE)));
+        }
+    }
+
+    /// Nobody but a person who stops or restarts it waits for it.
+    fn on_extend(&mut self, until: Mono) {
+        if let (State::Up { kill_at: Some(at), .. }, Told::Stop | Told::Restart) =
+            (&mut self.state, self.told)
+        {
+            *at = until.max(*at);
         }
     }
 

@@ -40,6 +40,7 @@ const STATES: [(&str, Make); 10] = [
 /// - `D`, `OD`, `dD`: a life is over, and what is told of it.
 /// - `follow`: another process is the main one. `follow ready`: and it is ready.
 /// - `expire`: down-signal and SIGCONT, and SIGKILL later, if that is not on its way already.
+///   Of one that gave no sign of life: SIGABRT in place of down-signal. `extend`: SIGKILL comes later.
 /// - `unask`: run is not asked for any more. `skip`: it shall not run. `reset`: nothing has been counted.
 /// - `last`: this life is the last. `null`: input and output are no more. `end`: supervision ends.
 type Row = (&'static str, [&'static str; 10]);
@@ -91,6 +92,8 @@ const TABLE: &[Row] = &[
     ("not started",   ["",            "",            "retry",       "",             "",             "dD start", "",   "",             "",          ""]),
     ("skipped",       ["",            "",            "skip",        "",             "",             "",      "",      "",             "",          ""]),
     ("not well",      ["",            "",            "",            "expire",       "expire", "",      "",      "expire",       "",          ""]),
+    ("no sign of life", ["",          "",            "",            "expire",       "expire", "",      "",      "expire",       "",          ""]),
+    ("asks for time", ["",            "",            "",            "",             "extend",       "",      "",      "",             "",          ""]),
     ("nothing left",  ["",            "",            "retry",       "",             "",             "dD start", "",   "",             "",          ""]),
     ("main pid",      ["",            "",            "",            "follow",       "follow", "",      "",      "follow",       "",          ""]),
     ("main pid, ready", ["",          "",            "",            "follow ready", "follow ready", "", "",     "follow ready", "",          ""]),
@@ -196,6 +199,8 @@ fn event_of(row: &str, m: &Machine) -> (Event, Definition, Now) {
         "main pid" => Event::MainPid { pid: pid(400), boot: 7, ready: false },
         "main pid, ready" => Event::MainPid { pid: pid(400), boot: 7, ready: true },
         "not well" => Event::Expire(Told::Health),
+        "no sign of life" => Event::Expire(Told::Watchdog),
+        "asks for time" => Event::Extend(now.mono.after(Duration::from_secs(9))),
         "clock set" => Event::ClockSet,
         letter => Event::Command(Command::try_from(letter.as_bytes()[0]).unwrap()),
     };
@@ -253,15 +258,23 @@ fn apply(word: &str, row: &str, event: Event, now: Now, m: &mut Machine, todo: &
         }
         "expire" => {
             let State::Up { pid, kill_at: until } = m.state else { panic!("nobody to end in {:?}", m.state) };
-            todo.signals.extend([(To::Process, Signal::USR1), (To::Process, Signal::CONT)]);
+            let Event::Expire(why) = event else { panic!("{event:?} ends nothing") };
+            let signal = if why == Told::Watchdog { Signal::ABRT } else { Signal::USR1 };
+            todo.signals.extend([(To::Process, signal), (To::Process, Signal::CONT)]);
             (m.paused, todo.status) = (false, true);
-            m.told = if m.told == Told::Nobody { Told::Health } else { m.told };
+            m.told = if m.told == Told::Nobody { why } else { m.told };
             m.state = State::Up { pid, kill_at: until.or(kill_at(500)) };
         }
         "follow" => {
             let State::Up { kill_at, .. } = m.state else { panic!("nobody to follow in {:?}", m.state) };
             m.state = State::Up { pid: pid(400), kill_at };
             (m.boot, m.followed, todo.status) = (7, true, true);
+        }
+        "extend" => {
+            let State::Up { kill_at, .. } = &mut m.state else {
+                panic!("nobody to wait for in {:?}", m.state)
+            };
+            *kill_at = Some(now.mono.after(Duration::from_secs(9)));
         }
         "unask" => m.starting = None,
         "skip" => {
@@ -379,6 +392,7 @@ fn no_event_is_missing() {
         Event::Skipped => 1024,
         Event::Expire(_) => 2048,
         Event::MainPid { .. } => 4096,
+        Event::Extend(_) => 8192,
     });
-    assert_eq!(kinds.fold(0, |all, kind| all | kind), 8191);
+    assert_eq!(kinds.fold(0, |all, kind| all | kind), 16383);
 }

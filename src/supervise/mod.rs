@@ -2,6 +2,7 @@
 //!
 //! - [`machine`]: one service, pure; [`oneshot`]: one oneshot, pure.
 //! - [`extra`]: what a service with features has in mind, pure.
+//! - [`notify`]: what a service says of itself, pure.
 //! - [`descent`]: who descends from a service, pure.
 //! - [`journal`]: the memory that survives the process.
 //! - [`place`]: what it has beside the services.
@@ -13,6 +14,7 @@ pub mod extra;
 pub mod host;
 pub mod journal;
 pub mod machine;
+pub mod notify;
 pub mod oneshot;
 pub mod place;
 pub mod wire;

@@ -6,7 +6,7 @@
 //! calls safe by their types. What is left for here is what no library has in the form that a supervisor
 //! needs: a child that shares our memory until it executes ([`spawn`]), memory that outlives us ([`map`]),
 //! a wait whose result lands in that memory ([`wait`]), signals as descriptors ([`signal`]), locks that
-//! belong to a descriptor instead of a process ([`lock`]), descriptors that command lines name by number ([`fd`]),
+//! belong to a descriptor instead of a process ([`lock`]), datagrams with who sent them ([`datagram`]), descriptors that command lines name by number ([`fd`]),
 //! lines found and copied 16 bytes at a time ([`lines`]), and the C library's regular expressions ([`regex`])
 //! and calendar ([`clock`]).
 //! Every block states the fact that makes it sound.
@@ -14,6 +14,7 @@
 
 pub mod attributes;
 pub mod clock;
+pub mod datagram;
 pub mod env;
 pub mod fd;
 pub mod lines;

@@ -27,7 +27,7 @@ use rustix::fs::{Mode, OFlags};
 use std::cell::UnsafeCell;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, Ordering};
 
 /// The first descriptor that is not inherited by a child whatever happens. Those from 3 up to here are the
 /// window.
@@ -154,13 +154,47 @@ pub struct SpawnError {
 pub struct CArray {
     strings: Vec<CString>,
     pointers: Vec<*const c_char>,
+    /// Strings that the child completes: what they begin with, and the room that they have.
+    own: Vec<(usize, Box<[AtomicU8; OWN]>)>,
 }
+
+/// Room for the name of a variable, `=`, a pid and a NUL.
+const OWN: usize = 32;
 
 impl CArray {
     /// Of these strings.
     pub fn new(strings: Vec<CString>) -> CArray {
         let pointers = strings.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect();
-        CArray { strings, pointers }
+        CArray { strings, pointers, own: Vec::new() }
+    }
+
+    /// The same, and each of these (`NAME=`) with the pid that the child has.
+    pub fn with_own_pid(strings: Vec<CString>, names: &[&str]) -> CArray {
+        let mut array = CArray::new(strings);
+        array.pointers.pop();
+        for name in names {
+            let mut bytes = name.bytes();
+            let room = Box::new(std::array::from_fn(|_| AtomicU8::new(bytes.next().unwrap_or(0))));
+            array.pointers.push(room.as_ptr().cast());
+            array.own.push((name.len(), room));
+        }
+        array.pointers.push(std::ptr::null());
+        array
+    }
+
+    /// In the child: writes its pid. Allocates nothing.
+    fn complete(&self, pid: usize) {
+        let (mut digits, mut left, mut count) = ([0u8; 20], pid, 0);
+        while left > 0 || count == 0 {
+            digits[count] = b'0' + (left % 10) as u8;
+            (left, count) = (left / 10, count + 1);
+        }
+        for (len, room) in &self.own {
+            let places = room.iter().skip(*len);
+            places
+                .zip(digits[..count].iter().rev())
+                .for_each(|(to, digit)| to.store(*digit, Ordering::Relaxed));
+        }
     }
 
     /// Our environment, with one variable set in it.
@@ -169,7 +203,7 @@ impl CArray {
             |s: &&CStr| s.to_bytes().strip_prefix(name.to_bytes()).is_some_and(|r| r.starts_with(b"="));
         let others = env::strings().filter(|s| !is_it(s)).map(CStr::as_ptr);
         let pointers = others.chain([variable.as_ptr(), std::ptr::null()]).collect();
-        CArray { strings: vec![variable], pointers }
+        CArray { strings: vec![variable], pointers, own: Vec::new() }
     }
 
     /// The strings that are its own.
@@ -455,6 +489,9 @@ fn run(child: &Child<'_>) -> Result<Never, SpawnError> {
         match spawn.mask {
             Some(mask) => mask.restore(),
             None => super::signal::unblock_all(),
+        }
+        if let Some(env) = spawn.env.filter(|env| !env.own.is_empty()) {
+            env.complete(raw::call(libc::SYS_getpid, [0; 5]).unwrap_or(0));
         }
         let env = spawn.env.map_or(env::raw(), |e| e.pointers.as_ptr());
         Err(at(Step::Exec)(exec_first(spawn.programs, spawn.argv, env)))

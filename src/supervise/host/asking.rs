@@ -6,6 +6,7 @@
 
 use super::forking::Seek;
 use super::launch::{self, Failure};
+use super::notified::Hearing;
 use super::outfit::Outfit;
 use super::service::{Body, Service};
 use super::{Host, Id, Token};
@@ -40,6 +41,8 @@ pub(super) struct Aux {
     pub(super) unwell: Option<String>,
     /// Run has put itself in the background, and who remains is looked for.
     pub(super) seek: Option<Seek>,
+    /// What it says of itself, with `notify-socket`.
+    pub(super) hearing: Option<Box<Hearing>>,
 }
 
 /// So much of what who is asked writes is kept, in bytes.
@@ -53,12 +56,22 @@ const REASON: &str = "supervise/refused";
 
 impl Aux {
     fn new(slot: SlotId, mind: Extra) -> Aux {
-        Aux { slot, mind, output: None, tail: Vec::new(), reason: None, unwell: None, seek: None }
+        Aux {
+            slot,
+            mind,
+            output: None,
+            tail: Vec::new(),
+            reason: None,
+            unwell: None,
+            seek: None,
+            hearing: None,
+        }
     }
 
     /// When something must be done.
     pub(super) fn deadline(&self) -> Option<Mono> {
-        [self.mind.deadline(), self.seek.as_ref().map(|seek| seek.at)].into_iter().flatten().min()
+        let sign = self.hearing.as_ref().and_then(|hearing| hearing.notes.watchdog_at);
+        [self.mind.deadline(), self.seek.as_ref().map(|seek| seek.at), sign].into_iter().flatten().min()
     }
 
     pub(super) fn remember(&self, journal: &Journal) {
@@ -72,6 +85,8 @@ impl Aux {
             () if self.mind.skipped => "skipped",
             () if self.mind.gave_up => "gave-up",
             () if self.mind.fallback => "fallback",
+            () if self.hearing.as_ref().is_some_and(|h| h.notes.stopping) => "stopping",
+            () if self.hearing.as_ref().is_some_and(|h| h.notes.reloading) => "reloading",
             () => return None,
         };
         Some(mode.to_owned())
@@ -351,7 +366,7 @@ impl Host {
         aux.remember(&self.journal);
         aux.tail.clear();
         let program = Service::name_of_ask(asking.ask);
-        let launched = Outfit::of(&features, dir, None).and_then(|outfit| {
+        let launched = Outfit::of(&features, dir, None, None).and_then(|outfit| {
             let (reader, writer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)
                 .map_err(|e| launch::failed("make a pipe", e))?;
             // Only we must not wait.
@@ -573,6 +588,7 @@ impl Host {
             aux.reason = Some(String::from_utf8_lossy(&text).into_owned());
         }
         service.extra = Some(Box::new(aux));
+        self.take_ears_over(id);
     }
 
     /// Asks again what a predecessor asked. What is asked before a start is asked with the start.

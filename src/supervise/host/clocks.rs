@@ -19,7 +19,19 @@ impl Service {
             began: machine.started().filter(|_| up),
             ready: up && machine.status().ready,
             tells: longrun.reader.last().tells_ready(),
+            leaving: !machine.status().want_up || (up && machine.deadline().is_some()),
         })
+    }
+}
+
+impl Service {
+    /// That it is not ready in time.
+    fn too_late(&self, now: Mono) -> String {
+        let limit = self.features().and_then(|f| f.timeout_up).unwrap_or(Duration::ZERO);
+        match (self.hearing(), self.features(), self.life().and_then(|life| life.began)) {
+            (Some(hearing), Some(rules), Some(began)) => hearing.notes.late(now.since(began), rules),
+            _ => format!("not ready within {} ms (timeout-up)", limit.as_millis()),
+        }
     }
 }
 
@@ -32,23 +44,35 @@ impl Host {
         let features = features.clone();
         let Some(life) = self.service(id).and_then(Service::life) else { return };
         let Some(aux) = self.aux(id) else { return };
-        let before = aux.mind;
-        aux.mind.settle(clock::mono(), life, &features);
+        let (before, now) = (aux.mind, clock::mono());
+        aux.mind.settle(now, life, &features);
+        let heard = aux.hearing.as_mut().is_some_and(|hearing| {
+            let before = (hearing.notes.watchdog_at, hearing.notes.life());
+            let ready = life.ready && !life.leaving;
+            hearing.notes.settle(now, Life { ready, ..life }, &features);
+            before != (hearing.notes.watchdog_at, hearing.notes.life())
+        });
         if aux.mind != before {
             self.remember_aux(id);
+        }
+        if heard {
+            self.remember_notes(id);
         }
     }
 
     /// Does what the clocks say.
     pub(super) fn run_clocks(&mut self, id: Id, now: Mono) {
+        let overdue = self.is_overdue(id, now);
         let Some(process) = self.service(id).and_then(Service::process) else { return };
+        if overdue {
+            self.run_watchdog(id, now);
+        }
         let Some(aux) = self.service_mut(id).and_then(|s| s.extra.as_mut()) else { return };
         let mind = &mut aux.mind;
         if mind.up_until.take_if(|at| *at <= now).is_some() {
             self.remember_aux(id);
             if let Some(service) = self.service(id) {
-                let limit = service.features().and_then(|f| f.timeout_up).unwrap_or(Duration::ZERO);
-                service.warn(format_args!("not ready within {} ms (timeout-up): ended", limit.as_millis()));
+                service.warn(format_args!("{}: ended", service.too_late(now)));
             }
             return self.feed(id, Event::Expire(Told::NotReady));
         }

@@ -71,7 +71,7 @@ const MANY_RELEASED: usize = 32;
 pub(super) struct Untold {
     /// Services whose FIFOs it could not take.
     ids: Vec<Id>,
-    released: Vec<Identity>,
+    pub(super) released: Vec<Identity>,
     /// What is left of saying everything: see [`reaper::begin`].
     all: All,
     pub(super) retry_at: Option<Mono>,
@@ -95,6 +95,10 @@ impl Host {
         let Body::Longrun(longrun) = &service.body else { return };
         let refused =
             longrun.fifos().find_map(|fifo| reaper::hold(keeper, fifo, fifo.identity, self.identity).err());
+        let keyed = |(number, fd): (u16, &OwnedFd)| {
+            reaper::hold(keeper, fd, service.identity.keyed(number), self.identity).err()
+        };
+        let refused = refused.or_else(|| service.hearing()?.kept().find_map(keyed));
         match refused {
             None => {}
             Some(e) if is_full(e) => self.keep_later(id),

@@ -22,7 +22,6 @@ use crate::sys::{clock, wait};
 impl Host {
     /// From now on the main process of the service is `pid`, because it says so; with `ready` that makes it ready.
     /// The error says why it is not followed.
-    #[allow(dead_code)] // For MAINPID=.
     pub(super) fn follow(&mut self, id: Id, pid: Pid, ready: bool) -> Result<(), &'static str> {
         let all = process::snapshot();
         let Some((_, stat)) = all.iter().find(|(other, _)| *other == pid).copied() else {

@@ -79,9 +79,10 @@ pub(super) fn longrun(
     }
     let dir = service.dir.as_ref().ok_or_else(directory_gone)?;
     let super::service::Body::Longrun(longrun) = &mut service.body else { return Err(directory_gone()) };
+    let hearing = service.extra.as_ref().and_then(|aux| aux.hearing.as_deref()).filter(|_| job == Job::Run);
     let outfit = match (&rules.features, job) {
         (Some(features), Job::Run) => {
-            let mut outfit = Outfit::of(features, dir, None)?;
+            let mut outfit = Outfit::of(features, dir, None, hearing)?;
             outfit.brand(features, service.identity);
             outfit
         }
@@ -104,6 +105,7 @@ pub(super) fn longrun(
     fds.extend(console.map(|fd| (fd.as_fd(), 2)));
     fds.extend(input.as_ref().map(|fd| (fd.as_fd(), 0)));
     fds.extend(notification.as_ref().map(|(fd, number)| (fd.as_fd(), *number)));
+    fds.extend(hearing.into_iter().flat_map(|hearing| hearing.stored()).map(AsFd::as_fd).zip(3..));
     let (program, arguments, step) = match job {
         Job::Run if fallback => (FALLBACK, vec![FALLBACK.to_owned(), name], "fallback"),
         Job::Run => (RUN, vec![RUN.to_owned(), name], "run"),
@@ -305,7 +307,7 @@ fn oneshot_outfit(dir: &OwnedFd, name: &str) -> Result<Outfit, Failure> {
     let rules = reader.read(&outfit, drop);
     match (&rules.faulty, &rules.features) {
         (Some(faulty), _) => Err(faulty.clone().into()),
-        (None, Some(features)) => Outfit::of(features, &outfit, Some(("RC_NAME", name))),
+        (None, Some(features)) => Outfit::of(features, &outfit, Some(("RC_NAME", name)), None),
         (None, None) => Ok(Outfit::default()),
     }
 }

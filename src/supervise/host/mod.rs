@@ -29,6 +29,7 @@ mod fifo;
 mod follow;
 mod forking;
 mod launch;
+mod notified;
 mod obey;
 mod outfit;
 mod policy;
@@ -84,6 +85,7 @@ enum Token {
     Adopted(Id, u16),
     Hunted(Id, u16),
     Output(Id, u16),
+    Notified(Id, u16),
 }
 
 impl Token {
@@ -99,6 +101,7 @@ impl Token {
             Token::Adopted(id, life) => (7, life, id),
             Token::Hunted(id, life) => (8, life, id),
             Token::Output(id, life) => (9, life, id),
+            Token::Notified(id, life) => (10, life, id),
         };
         epoll::EventData::new_u64((kind as u64) << 56 | (life as u64) << 32 | index as u64)
     }
@@ -116,7 +119,8 @@ impl Token {
             6 => Token::Notification(index, life),
             7 => Token::Adopted(index, life),
             8 => Token::Hunted(index, life),
-            _ => Token::Output(index, life),
+            9 => Token::Output(index, life),
+            _ => Token::Notified(index, life),
         }
     }
 }
@@ -254,6 +258,8 @@ struct Host {
     deferred: Map<String, Deferred>,
     /// Where directories are now that are not where they were; looked for when first needed.
     kept_directories: Option<Map<Identity, PathBuf>>,
+    /// What the keeper has that has no name; asked for when first needed.
+    kept_sockets: Option<Map<Identity, OwnedFd>>,
     attic: Attic,
     awake: Awake,
     /// Descents of services with `kill-mode` `tree` that are being ended.
@@ -346,6 +352,7 @@ impl Host {
             due: VecDeque::new(),
             deferred: Map::new(),
             kept_directories: None,
+            kept_sockets: None,
             attic: Attic::default(),
             awake: Awake::new(),
             hunts: Map::new(),
@@ -479,12 +486,14 @@ impl Host {
             Token::Output(id, life) if self.is_life(id, life) => {
                 self.on_output(id, flags.contains(epoll::EventFlags::HUP));
             }
+            Token::Notified(id, life) if self.is_life(id, life) => self.on_notified(id),
             // It was dealt with and is gone since this was reported.
             Token::Control(..)
             | Token::Notification(..)
             | Token::Adopted(..)
             | Token::Hunted(..)
-            | Token::Output(..) => {}
+            | Token::Output(..)
+            | Token::Notified(..) => {}
         }
     }
 

@@ -55,6 +55,7 @@ impl Host {
                     service.read_definition();
                 }
                 self.write_death_before(id);
+                self.note_last_words(id);
                 self.note_end(id, status);
                 self.judge_death(id, status);
                 self.feed_as_read(id, Event::Died(status));
@@ -169,6 +170,13 @@ impl Host {
             let text = "its logger is not supervised yet".to_owned();
             self.note_failure(id, job, Failure { temporary: true, text, errno: None });
             return Event::NotStarted { temporary: true };
+        }
+        if job == Job::Run
+            && let Err(failure) = self.open_ears(id)
+        {
+            let temporary = failure.temporary;
+            self.note_failure(id, job, failure);
+            return Event::NotStarted { temporary };
         }
         let index = id as usize;
         if self.services[index].is_none() {

@@ -2,6 +2,7 @@
 //! fail or allocate is done here, before there is a child.
 
 use super::launch::Failure;
+use super::notified::Hearing;
 use crate::diag::reason;
 use crate::scan::Identity;
 use crate::servicedir;
@@ -22,18 +23,20 @@ pub(super) struct Outfit {
 }
 
 impl Outfit {
-    /// For run of the service in `dir`, with one variable more that is to be set, if any.
+    /// For run of the service in `dir`, with one variable more that is to be set, if any, and with what it may say,
+    /// and to whom.
     pub(super) fn of(
         features: &Features,
         dir: &OwnedFd,
         more: Option<(&str, &str)>,
+        hearing: Option<&Hearing>,
     ) -> Result<Outfit, Failure> {
-        if !features.has_attributes() {
+        if !features.has_attributes() && hearing.is_none() {
             return Ok(Outfit::default());
         }
         let account = features.user.as_deref().map(|user| Account::find(user, "")).transpose()?;
-        let environment = match features.has_environment() {
-            true => Some(environment(features, account.as_ref(), dir, more)?),
+        let environment = match features.has_environment() || hearing.is_some() {
+            true => Some(environment(features, account.as_ref(), dir, more, hearing)?),
             false => None,
         };
         let attributes = Attributes {
@@ -63,6 +66,7 @@ fn environment(
     account: Option<&Account>,
     dir: &OwnedFd,
     more: Option<(&str, &str)>,
+    hearing: Option<&Hearing>,
 ) -> Result<CArray, Failure> {
     let mut environment = Environment::new(env::strings().map(CStr::to_owned).collect());
     more.into_iter().for_each(|(name, value)| environment.set(name.as_bytes(), Some(value.as_bytes())));
@@ -81,7 +85,12 @@ fn environment(
     if features.env {
         environment.add_dir(dir)?;
     }
-    Ok(CArray::new(environment.into_strings()))
+    let Some(hearing) = hearing else { return Ok(CArray::new(environment.into_strings())) };
+    let (variables, own_pid) = hearing.variables(features);
+    for (name, value) in variables {
+        environment.set(name.as_bytes(), value.as_deref().map(str::as_bytes));
+    }
+    Ok(CArray::with_own_pid(environment.into_strings(), &own_pid))
 }
 
 impl From<Faulty> for Failure {

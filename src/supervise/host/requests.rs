@@ -126,7 +126,7 @@ impl Host {
             return;
         }
         self.adopt_all();
-        self.kept_directories = None;
+        (self.kept_directories, self.kept_sockets) = (None, None);
         for (link, request) in std::mem::take(&mut self.early) {
             if self.links.get(link as usize).is_some_and(Option::is_some) {
                 self.obey_request(link, request);

@@ -71,6 +71,8 @@ pub(super) struct Service {
     pub(super) adoptions: u32,
     /// Its process is dead and reaped, and ended like this. Its machine is told when its descent is dead too.
     pub(super) dead: Option<WaitStatus>,
+    /// Its process is reaped, and that is being dealt with.
+    pub(super) reaped: bool,
     /// When supervision of it began.
     pub(super) began: Mono,
     /// What is decided and not yet done, beside the machine.
@@ -140,6 +142,7 @@ impl Service {
             adopted: None,
             adoptions: 0,
             dead: None,
+            reaped: false,
             began,
             events: Events::default(),
             death: None,
@@ -324,6 +327,8 @@ impl Service {
                     .as_ref()
                     .and_then(|aux| Some((aux.mind.refused?.wall, aux.reason.clone().unwrap_or_default()))),
                 mode: self.extra.as_ref().and_then(|aux| aux.mode()),
+                status: self.hearing().map(|h| h.notes.status.clone()).filter(|text| !text.is_empty()),
+                why: self.hearing().map(|h| h.notes.why.clone()).filter(|text| !text.is_empty()),
                 unwell: self
                     .extra
                     .as_ref()
@@ -382,6 +387,9 @@ impl Service {
         }
         if refused.is_some_and(|(_, e)| e == Errno::NOENT) && is_deleted(dir) {
             return self.write_nowhere(journal);
+        }
+        if self.is_gone() {
+            self.remove_socket();
         }
         if let Body::Longrun(l) = &mut self.body
             && l.machine.is_gone()

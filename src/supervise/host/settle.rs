@@ -142,6 +142,7 @@ impl Host {
     pub(super) fn let_go(&mut self, id: Id) {
         self.cancel(id);
         let Some(mut service) = self.services[id as usize].take() else { return };
+        self.close_ears(&mut service);
         service.longrun().into_iter().for_each(|longrun| self.attic.unlock(longrun));
         let unread = if service.is_logger() { service.unread() } else { 0 };
         if unread > 0 {
