@@ -140,7 +140,11 @@ fn attributes_that_cannot_be(w: &World) {
     let svscan = w.svscan(&[]);
     w.ok("svc", &["-wD", "-T", "30000", "-d", &a.path]);
     for (file, text, message) in [
-        ("user", "nobody-of-that-name\n", "user: there is no account nobody-of-that-name in /etc/passwd"),
+        (
+            "user",
+            "nobody-of-that-name\n",
+            "user: there is no account nobody-of-that-name in /etc/passwd: add it, or write UID:GID",
+        ),
         (
             "limits",
             "nofile 9999999999:99999999999\n",
@@ -148,7 +152,7 @@ fn attributes_that_cannot_be(w: &World) {
         ),
         ("nice", "low\n", "nice: \"low\" is none of the numbers -20 to 19"),
         ("env-file", "PATH\n", "env-file: line 1: there is no = in it: write NAME=value"),
-        ("env", "", "env: is not a directory"),
+        ("env", "", "env: is not a directory: make it one, with a file for each variable"),
     ] {
         a.file(file, text);
         w.ok("svc", &["-u", &a.path]);
@@ -174,7 +178,7 @@ fn checked_by_rc(w: &World) {
         "source/web/limits: line 1: \"files\" is no limit: there are cpu,",
         "source/web/umask: \"9\" is no umask: write octal digits, 022 say",
         "source/web/env-file: line 1: there is no = in it",
-        "source/web/user: there is no account nobody-of-that-name in /etc/passwd: without it the service does not",
+        "source/web/user: there is no account nobody-of-that-name in /etc/passwd: add it, or write UID:GID",
         "source/web/limit: nobody reads this file: did you mean limits?",
         "source/web/ulimits: nobody reads this file: did you mean limits?",
         "source/web/isolate: nobody reads this file: services of rc have one supervisor, and cannot be isolated",

@@ -233,9 +233,9 @@ fn faulty() {
     a.file("kill-mode", "trees\n");
     let svscan = w.svscan(&[]);
     until("it is said", || {
-        svscan
-            .said()
-            .contains("supervise a: warning: unable to start run: kill-mode: says neither of: process, tree")
+        svscan.said().contains(
+            "supervise a: warning: unable to start run: kill-mode: \"trees\" is none of: process, tree",
+        )
     });
     assert!(a.status().is_down());
     a.file("kill-mode", "tree\n");

@@ -8,6 +8,7 @@ use super::graph::Kind;
 use super::scripts::Root;
 use super::source::{Definition, Findings};
 use super::stage::ONESHOT_OUTFIT;
+use crate::accounts::Database;
 use crate::servicedir::account::Account;
 use crate::servicedir::environment::Environment;
 use crate::servicedir::feature::{self, Faulty, Features};
@@ -35,7 +36,19 @@ pub fn check(definition: &Definition, root: &Root, findings: &mut Findings) {
     {
         findings.error(path, None, why);
     }
-    let user = definition.files.iter().find(|(file, _)| file == "user" && counts(file));
+    let group = features.control_group.as_deref().filter(|_| !root.is_layer());
+    if let (Some((_, path)), Some(group)) = (path_of("control-group"), group)
+        && Database::of(&format!("{}/etc/group", root.prefix()))
+            .is_ok_and(|groups| groups.id(group).is_none())
+        && group.parse::<u32>().is_err()
+    {
+        findings.warn(
+            path,
+            None,
+            format!("there is no group {group} in /etc/group: add it, or write its number: the service does not start"),
+        );
+    }
+    let user = path_of("user");
     if let (Some((_, path)), Some(user), false) = (user, &features.user, root.is_layer())
         && let Err(Faulty { why, .. }) = Account::find(user, root.prefix())
     {

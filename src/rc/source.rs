@@ -15,7 +15,7 @@ use crate::diag::reason;
 use crate::execline;
 use crate::ordered::{Map, sorted, unique};
 use crate::servicedir;
-use crate::servicedir::definition::{KILL_MODES, READINESS, parse_kill_mode, parse_signal, parse_uint};
+use crate::servicedir::definition::{READINESS, parse_kill_mode, parse_signal, parse_uint};
 use crate::sys::Errno;
 use rustix::fs::{FileType, Mode, OFlags, RawDir, openat};
 use std::fmt;
@@ -675,8 +675,10 @@ impl Reader<'_> {
             "notification-fd" | "lock-fd" | "timeout-kill" | "timeout-finish" | "max-death-tally"
         );
         let signal = matches!(name, "down-signal" | "reload-signal");
-        if name == "kill-mode" && self.bytes(name).is_some_and(|bytes| parse_kill_mode(&bytes).is_none()) {
-            self.error(name, Some(1), format!("write one of: {KILL_MODES}"));
+        if name == "kill-mode"
+            && let Some(Err(why)) = self.bytes(name).map(|bytes| parse_kill_mode(&bytes))
+        {
+            self.error(name, Some(1), why);
         }
         if !number && !signal {
             return;

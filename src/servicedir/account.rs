@@ -39,7 +39,11 @@ impl Account {
         let gid = match group {
             Some(group) => match groups.id(group).or_else(|| number(group)) {
                 Some(gid) => Some(gid),
-                None => return Err(faulty(format!("there is no group {group} in /etc/group"))),
+                None => {
+                    return Err(faulty(format!(
+                        "there is no group {group} in /etc/group: add it, or write its number"
+                    )));
+                }
             },
             None => None,
         };
@@ -61,7 +65,9 @@ impl Account {
             (Some(uid), None) => Err(faulty(format!(
                 "uid {uid} has no line in /etc/passwd that tells its group: write UID:GID"
             ))),
-            (None, _) => Err(faulty(format!("there is no account {user} in /etc/passwd"))),
+            (None, _) => {
+                Err(faulty(format!("there is no account {user} in /etc/passwd: add it, or write UID:GID")))
+            }
         }
     }
 
@@ -119,11 +125,11 @@ mod tests {
     #[test]
     fn accounts_that_are_none() {
         for (text, message) in [
-            ("nobody", "user: there is no account nobody in /etc/passwd"),
-            ("odd", "user: there is no account odd in /etc/passwd"),
-            ("www:nogroup", "user: there is no group nogroup in /etc/group"),
+            ("nobody", "user: there is no account nobody in /etc/passwd: add it, or write UID:GID"),
+            ("odd", "user: there is no account odd in /etc/passwd: add it, or write UID:GID"),
+            ("www:nogroup", "user: there is no group nogroup in /etc/group: add it, or write its number"),
             ("1000", "user: uid 1000 has no line in /etc/passwd that tells its group: write UID:GID"),
-            ("4294967295:0", "user: there is no account 4294967295 in /etc/passwd"),
+            ("4294967295:0", "user: there is no account 4294967295 in /etc/passwd: add it, or write UID:GID"),
         ] {
             assert_eq!(find(text).unwrap_err(), message);
         }

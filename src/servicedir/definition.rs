@@ -274,12 +274,9 @@ impl Definition {
             File::FlagTimeoutKillpg => self.kill_group = true,
             File::FlagNewpidns => self.new_pid_namespace = true,
             File::ConsumerFor => self.consumer = true,
-            File::KillMode => match head()?.as_deref().and_then(parse_kill_mode) {
-                Some(tree) => self.kill_tree = tree,
-                None => {
-                    let why = format!("says neither of: {KILL_MODES}");
-                    self.faulty = Some(Faulty { file: "kill-mode", why });
-                }
+            File::KillMode => match parse_kill_mode(&head()?.unwrap_or_default()) {
+                Ok(tree) => self.kill_tree = tree,
+                Err(why) => self.faulty = Some(Faulty { file: "kill-mode", why }),
             },
             File::ProducerFor => {
                 let text = match super::read_file(&dir, name) {
@@ -331,6 +328,9 @@ impl Definition {
                 },
             };
             let taken = match bytes {
+                Ok(_) if feature::PROGRAMS.contains(&name) && !is_executable(&dir, name) => {
+                    Err(Faulty { file: name, why: "is not executable (chmod +x it)".to_owned() })
+                }
                 Ok(bytes) => features.take(name, &bytes),
                 Err(e) => {
                     Err(Faulty { file: name, why: format!("unable to read it: {}", crate::diag::reason(e)) })
@@ -358,6 +358,12 @@ impl Definition {
         }
         usable
     }
+}
+
+/// Whether the mode of a file says so, whatever its file system does. What cannot be looked at is not judged.
+fn is_executable(dir: impl AsFd, name: &str) -> bool {
+    let st = rustix::fs::statat(dir, name, rustix::fs::AtFlags::empty());
+    st.is_ok_and(|st| st.st_mode & 0o111 != 0) || st.is_err()
 }
 
 /// Which of the files that we know are there, and which of ours.
@@ -415,15 +421,12 @@ pub fn parse_signal(text: &[u8]) -> Option<Signal> {
     std::str::from_utf8(line).ok()?.parse().ok()
 }
 
-/// The words of `kill-mode`.
-pub const KILL_MODES: &str = "process, tree";
-
-/// Whether `kill-mode` says `tree`. One word and at most one newline after it; `None`: it is another.
-pub fn parse_kill_mode(text: &[u8]) -> Option<bool> {
+/// Whether `kill-mode` says `tree`. One word and at most one newline after it; or what is wrong with it.
+pub fn parse_kill_mode(text: &[u8]) -> Result<bool, String> {
     match text.strip_suffix(b"\n").unwrap_or(text) {
-        b"process" => Some(false),
-        b"tree" => Some(true),
-        _ => None,
+        b"process" => Ok(false),
+        b"tree" => Ok(true),
+        other => Err(format!("{:?} is none of: process, tree", String::from_utf8_lossy(other))),
     }
 }
 
@@ -433,10 +436,10 @@ mod tests {
 
     #[test]
     fn kill_mode_is_one_of_two_words() {
-        assert_eq!(parse_kill_mode(b"tree\n"), Some(true));
-        assert_eq!(parse_kill_mode(b"process"), Some(false));
+        assert_eq!(parse_kill_mode(b"tree\n"), Ok(true));
+        assert_eq!(parse_kill_mode(b"process"), Ok(false));
         for bad in ["", "\n", "Tree", "tree ", "trees", "tree\nprocess", "1"] {
-            assert_eq!(parse_kill_mode(bad.as_bytes()), None, "{bad:?}");
+            assert!(parse_kill_mode(bad.as_bytes()).is_err(), "{bad:?}");
         }
     }
 

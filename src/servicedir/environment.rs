@@ -67,7 +67,9 @@ impl Environment {
         let fail = |why| Faulty { file: "env", why };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let env = openat(dir, c"env", flags, Mode::empty()).map_err(|e| match e {
-            Errno::NOTDIR => fail("is not a directory".to_owned()),
+            Errno::NOTDIR => {
+                fail("is not a directory: make it one, with a file for each variable".to_owned())
+            }
             e => fail(format!("unable to open it: {}", reason(e))),
         })?;
         let mut space = [MaybeUninit::uninit(); 2048];
@@ -152,7 +154,10 @@ mod tests {
         assert_eq!(error.to_string(), "env: X=Y is no name of a variable: there is a = in it");
         std::fs::remove_dir_all(&env).unwrap();
         std::fs::write(&env, "").unwrap();
-        assert_eq!(inherited().add_dir(open()).unwrap_err().to_string(), "env: is not a directory");
+        assert_eq!(
+            inherited().add_dir(open()).unwrap_err().to_string(),
+            "env: is not a directory: make it one, with a file for each variable"
+        );
         std::fs::remove_dir_all(&dir).unwrap();
     }
 }

@@ -379,9 +379,13 @@ fn delays(text: &str) -> Result<(Duration, Duration), String> {
     let first = duration(first.unwrap_or_default())?;
     let most = most.map_or(Ok(first), duration)?;
     match () {
-        () if rest.is_some() => Err(format!("{text:?} is more than FIRST MAX")),
+        () if rest.is_some() => {
+            Err(format!("{text:?} is more than a first and a longest delay: write FIRST MAX"))
+        }
         () if first < LEAST_DELAY => Err(format!("{text:?} is too short: write 10ms or more")),
-        () if most < first => Err(format!("{text:?}: the longest delay is shorter than the first")),
+        () if most < first => {
+            Err(format!("{text:?}: the longest delay is shorter than the first: write FIRST MAX, 1s 1m say"))
+        }
         () => Ok((first, most)),
     }
 }
@@ -411,7 +415,7 @@ fn limits(text: &str) -> Result<Vec<Limit>, String> {
         }
         let limit = limit(line).map_err(|why| format!("line {}: {why}", n + 1))?;
         if limits.iter().any(|other| other.resource == limit.resource) {
-            return Err(format!("line {}: {} comes twice", n + 1, limit_name(limit.resource)));
+            return Err(format!("line {}: {} comes twice: remove one", n + 1, limit_name(limit.resource)));
         }
         limits.push(limit);
     }
@@ -436,7 +440,9 @@ fn limit(line: &str) -> Result<Limit, String> {
     };
     let (soft, hard) = (amount(soft)?, amount(hard)?);
     if soft > hard {
-        return Err(format!("the soft limit of {name} is higher than the hard one"));
+        return Err(format!(
+            "the soft limit of {name} is higher than the hard one: write the lower one first"
+        ));
     }
     Ok(Limit { resource: *resource, soft, hard })
 }
@@ -504,12 +510,16 @@ mod tests {
             ("restart", "sometimes\n", r#"restart: "sometimes" is none of: always, on-failure, never"#),
             ("restart-delay", "", r#"restart-delay: "" is no time: write 500ms, 30s, 2m"#),
             ("restart-delay", "1s 2x", r#"restart-delay: "2x" is no time: write 500ms, 30s, 2m"#),
-            ("restart-delay", "1s 2s 3s", r#"restart-delay: "1s 2s 3s" is more than FIRST MAX"#),
+            (
+                "restart-delay",
+                "1s 2s 3s",
+                r#"restart-delay: "1s 2s 3s" is more than a first and a longest delay: write FIRST MAX"#,
+            ),
             ("restart-delay", "1", r#"restart-delay: "1" is too short: write 10ms or more"#),
             (
                 "restart-delay",
                 "2s 1s",
-                r#"restart-delay: "2s 1s": the longest delay is shorter than the first"#,
+                r#"restart-delay: "2s 1s": the longest delay is shorter than the first: write FIRST MAX, 1s 1m say"#,
             ),
             ("give-up", "5\n", r#"give-up: "5" has no window: write N WINDOW, 5 1m say"#),
             ("give-up", "0 1m", r#"give-up: "0" is none of the numbers 1 to 20"#),
@@ -546,8 +556,12 @@ mod tests {
                 "as 1T",
                 r#"limits: line 1: "1T" is no value of as: write a number, with K, M or G if you like, or unlimited"#,
             ),
-            ("limits", "nofile 9:8", "limits: line 1: the soft limit of nofile is higher than the hard one"),
-            ("limits", "core 0\ncore 1", "limits: line 2: core comes twice"),
+            (
+                "limits",
+                "nofile 9:8",
+                "limits: line 1: the soft limit of nofile is higher than the hard one: write the lower one first",
+            ),
+            ("limits", "core 0\ncore 1", "limits: line 2: core comes twice: remove one"),
         ];
         for (name, text, message) in list {
             assert_eq!(taken(name, text).unwrap_err(), message, "{text:?}");

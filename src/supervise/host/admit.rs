@@ -17,7 +17,9 @@ impl Service {
         let gid = Database::groups().ok().and_then(|groups| groups.id(name));
         let gid = gid.or_else(|| parse_group(&format!(":{name}")).ok());
         let Some(gid) = gid else {
-            return Err(faulty(format!("there is no group {name} in /etc/group")));
+            return Err(faulty(format!(
+                "there is no group {name} in /etc/group: add it, or write its number"
+            )));
         };
         let Some(dir) = &self.dir else { return Ok(()) };
         perms::let_in(dir, gid).map_err(|e: Errno| faulty(format!("unable to let it in: {}", reason(e))))
