@@ -446,7 +446,12 @@ fn greet() -> String {
 fn run_may_be_mounted_noexec() {
     let Some(image) = Image::new() else { return };
     let image = a_bit_of_everything(image).setup("mount -o remount,noexec /run;");
-    let ended = image.run(&["sh", "-c", &greet()]);
+    // What is asked about a service is in the same place.
+    let image = image.longrun("asked", "exec sleep 1000", &[]);
+    let image =
+        image.script("asked/validate", "echo asked validate >&2").script("asked/check", "touch /run/checked");
+    let ended = image.run(&["sh", "-c", &format!("[ -e /run/checked ] && echo it was checked; {}", greet())]);
+    ended.says("it was checked");
     everything_worked(ended.exits(6));
 }
 

@@ -385,7 +385,8 @@ impl Host {
                 ..Spawn::new(&programs, &argv)
             };
             let file = program.to_str().unwrap_or_default().trim_start_matches("./");
-            let pid = spawn.start(blocked).map_err(|e| launch::explain(dir, file, e))?;
+            let started = launch::or_by_interpreter(spawn.start(blocked), dir, file, &spawn, blocked);
+            let pid = started.map_err(|e| launch::explain(dir, file, e))?;
             Ok((pid, launch::time_of_birth(pid, boot), reader))
         });
         match launched {

@@ -125,13 +125,8 @@ pub(super) fn longrun(
         attributes: outfit.attributes.as_ref(),
         ..Spawn::new(&programs, &argv)
     };
-    let started = match spawn.start_while(around.blocked, meanwhile) {
-        Err(SpawnError { step: Step::Exec, errno: Errno::ACCESS }) => {
-            by_interpreter(dir, step, &spawn, around.blocked)
-        }
-        started => started,
-    };
-    match started {
+    let started = spawn.start_while(around.blocked, meanwhile);
+    match or_by_interpreter(started, dir, step, &spawn, around.blocked) {
         Ok(pid) => Ok(Launched::Running { pid, boot: time_of_birth(pid, boot) }),
         Err(e) => {
             let failure = explain(dir, step, e);
@@ -146,6 +141,22 @@ pub(super) fn longrun(
 /// Whether the logger of a service is to have its standard error too.
 fn has_stderr_logged(dir: &OwnedFd) -> bool {
     rustix::fs::statat(dir, "log/with-stderr", AtFlags::empty()).is_ok()
+}
+
+/// What came of starting a program of a service, or of a second attempt if its file system refused the first.
+pub(super) fn or_by_interpreter(
+    started: Result<Pid, SpawnError>,
+    dir: &OwnedFd,
+    file: &str,
+    spawn: &Spawn<'_>,
+    blocked: Blocked,
+) -> Result<Pid, SpawnError> {
+    match started {
+        Err(SpawnError { step: Step::Exec, errno: Errno::ACCESS }) => {
+            by_interpreter(dir, file, spawn, blocked)
+        }
+        started => started,
+    }
 }
 
 /// Where the file system is mounted `noexec`, as /run is in many containers, the kernel executes no script, but
