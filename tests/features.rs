@@ -495,26 +495,48 @@ fn asking_is_taken_over(w: &World) {
 /// and not told to go down stays what it is.
 fn refused_restarts_lose_nothing(w: &World) {
     let a = w.service("a", SLEEP);
-    a.script("validate", "[ -e good ] || { sleep 0.0$(($$ % 5)); exit 1; }").file("good", "");
+    a.script(
+        "validate",
+        "echo $$ >asked; case $(cat mood) in good) ;; hangs) exec sleep 1000;; dies) kill -9 $$;;
+         slow) sleep 0.0$(($$ % 5)); exit 1;; *) exit 1;; esac",
+    );
+    a.file("mood", "good").file("timeout-validate", "50ms");
     let svscan = w.svscan(&[]);
     let pid = a.pid();
-    fs::remove_file("scan/a/good").unwrap();
+    let option = ["-t", "-r", "-tu", "-rt", "-u", "--validate", "-U", "-h2"];
+    // One that listens to what is no end for it.
+    a.script("run", &format!("trap '' HUP USR2; {SLEEP}"));
+    w.ok("svc", &["-wr", "-T", "30000", "-t", &a.path]);
+    let pid = if a.pid() == pid { panic!("it was restarted") } else { a.pid() };
+    let (lives, deaths) = (a.state().starts, a.deaths().len());
     let step = prop_oneof![
-        8 => prop::sample::select(vec!["-t", "-r", "-tu", "-rt", "-u", "--validate"]).prop_map(Some),
-        1 => Just(None),
+        8 => prop::sample::select(option.to_vec()).prop_map(|option| ("svc", option)),
+        3 => prop::sample::select(vec!["no", "slow", "hangs", "dies"]).prop_map(|mood| ("mood", mood)),
+        2 => Just(("kill", "validate")),
+        1 => Just(("kill", "supervise")),
     ];
-    let mut runner = TestRunner::new(Config { cases: 12, failure_persistence: None, ..Config::default() });
-    let outcome = runner.run(&prop::collection::vec(step, 1..6), |steps| {
+    let mut runner = TestRunner::new(Config { cases: 16, failure_persistence: None, ..Config::default() });
+    let outcome = runner.run(&prop::collection::vec(step, 1..8), |steps| {
+        a.file("mood", "no");
         for step in steps {
             match step {
-                Some(option) => drop(w.run("svc", &[option, &a.path])),
-                None => kill_supervisor(&svscan, &[&a]),
+                ("svc", option) => drop(w.run("svc", &[option, &a.path])),
+                ("mood", mood) => drop(a.file("mood", mood)),
+                (_, "validate") => {
+                    let asked = a.read("asked").trim().parse().unwrap_or(0);
+                    let is_it = |line: String| line.contains("validate") || line.contains("sleep");
+                    if asked > 1 && fs::read_to_string(format!("/proc/{asked}/cmdline")).is_ok_and(is_it) {
+                        kill(asked, Signal::KILL);
+                    }
+                }
+                _ => kill_supervisor(&svscan, &[&a]),
             }
             prop_assert_eq!(a.status().pid, pid);
         }
         let ran = w.run("svc", &["-wr", "-T", "30000", "-t", &a.path]);
         prop_assert_eq!(ran.code, 1, "{:?}", ran);
-        prop_assert!(a.status().pid == pid && is_alive(pid) && a.deaths().is_empty());
+        prop_assert!(a.status().pid == pid && is_alive(pid));
+        prop_assert_eq!((a.state().starts, a.deaths().len()), (lives, deaths));
         Ok(())
     });
     outcome.unwrap();

@@ -19,7 +19,7 @@
 //! [`Extra::settle`] sets and stops them by what the machine is: they belong to one life of the service.
 #![forbid(unsafe_code)]
 
-use crate::process::{End, Pid, WaitStatus};
+use crate::process::{End, Pid, Signal, WaitStatus};
 use crate::servicedir::control::Command;
 use crate::servicedir::feature::{Features, MOST_ENDS, Restart};
 use crate::time::{Mono, Now, Stamp};
@@ -69,6 +69,21 @@ pub enum Verdict {
     NotAgain,
     /// `give-up` says no.
     GiveUp,
+}
+
+/// What becomes of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guard {
+    /// The machine is told.
+    Obey,
+    /// The machine is told, and whoever is being asked is not asked any more.
+    Force,
+    /// This is asked first, and the machine is told if the answer is yes.
+    Ask(Asking),
+    /// There is nobody to ask, who could only have said yes.
+    Yes,
+    /// It was about what comes next.
+    Noted,
 }
 
 /// Ends are remembered in tenths of a second since boot.
@@ -258,6 +273,33 @@ impl Extra {
         false
     }
 
+    /// Looks at a command before the machine does. `validates`: there is a `validate`; `restarts`: the process, if
+    /// a restart would end one that is wanted up.
+    pub fn guard(&mut self, command: Command, validates: bool, restarts: Option<(Pid, u64)>) -> Guard {
+        match command {
+            Command::Validate if !validates => Guard::Yes,
+            Command::Validate => Guard::Ask(Asking::new(Ask::Only, None)),
+            Command::Force => {
+                self.force = true;
+                Guard::Noted
+            }
+            Command::Restart | Command::Signal(Signal::TERM) if validates && restarts.is_some() => {
+                self.force_start |= self.force;
+                match std::mem::take(&mut self.force) {
+                    true => Guard::Force,
+                    false => Guard::Ask(Asking::new(Ask::Restart(command), restarts)),
+                }
+            }
+            command => {
+                self.force = false;
+                if command == Command::Reset {
+                    self.reset();
+                }
+                Guard::Obey
+            }
+        }
+    }
+
     /// A person wants to begin anew.
     pub fn reset(&mut self) {
         (self.ends, self.judged, self.step, self.gave_up) = ([0; MOST_ENDS], 0, 0, false);
@@ -294,6 +336,23 @@ impl Asking {
             Ask::Check => rules.timeout_check.unwrap_or(TIMEOUT),
             Ask::Health => rules.health_timeout.unwrap_or(TIMEOUT),
             Ask::Condition | Ask::Start | Ask::Restart(_) | Ask::Only => rules.validate_limit(),
+        }
+    }
+
+    /// The answer is of no use any more: the start is not wanted, or whom it is about has ended.
+    pub fn is_vain(&self, starting: bool, process: Option<(Pid, u64)>) -> bool {
+        match self.is_for_start() {
+            true => !starting,
+            false => self.target.is_some() && self.target != process,
+        }
+    }
+
+    /// The command that is to be obeyed now that the answer is there.
+    pub fn permits(&self, good: bool, process: Option<(Pid, u64)>) -> Option<Command> {
+        match self.ask {
+            // Another process runs by now: it was started after the question.
+            Ask::Restart(command) if good && process == self.target => Some(command),
+            _ => None,
         }
     }
 
@@ -410,6 +469,10 @@ impl Extra {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "guard_tests.rs"]
+mod guard_tests;
 
 #[cfg(test)]
 mod tests {

@@ -15,7 +15,7 @@ use crate::process::{End, Pid, Signal, WaitStatus};
 use crate::servicedir;
 use crate::servicedir::control::Command;
 use crate::servicedir::feature::Features;
-use crate::supervise::extra::{Ask, Asking, Extra};
+use crate::supervise::extra::{Ask, Asking, Extra, Guard};
 use crate::supervise::journal::{Journal, SlotId};
 use crate::supervise::machine::{Event, Job, State};
 use crate::sys::signal::Target;
@@ -247,39 +247,22 @@ impl Host {
         let is_up = matches!(machine.state(), State::Up { .. });
         let (process, wanted) = (machine.process(), machine.status().want_up);
         let validates = service.features().is_some_and(|f| f.validate);
-        match command {
-            Command::Validate if !validates => self.tell_verdict(id, true),
-            Command::Validate => self.ask_again_or_refuse(id, Asking::new(Ask::Only, None)),
-            Command::Force => {
-                if let Some(aux) = self.aux(id) {
-                    aux.mind.force = true;
-                }
+        let restarts = process.filter(|_| is_up && wanted);
+        let guard = match self.aux(id) {
+            Some(aux) => aux.mind.guard(command, validates, restarts),
+            None => Extra::default().guard(command, validates, restarts),
+        };
+        match guard {
+            Guard::Obey => self.remember_aux(id),
+            Guard::Force => {
+                self.cancel(id);
                 self.remember_aux(id);
             }
-            Command::Restart | Command::Signal(Signal::TERM) if validates && is_up && wanted => {
-                let forced = self.aux(id).is_none_or(|aux| {
-                    aux.mind.force_start |= aux.mind.force;
-                    std::mem::take(&mut aux.mind.force)
-                });
-                if forced {
-                    self.cancel(id);
-                    self.remember_aux(id);
-                    return false;
-                }
-                self.ask_again_or_refuse(id, Asking::new(Ask::Restart(command), process));
-            }
-            command => {
-                if let Some(aux) = self.service_mut(id).and_then(|s| s.extra.as_mut()) {
-                    aux.mind.force = false;
-                    if command == Command::Reset {
-                        aux.mind.reset();
-                    }
-                    self.remember_aux(id);
-                }
-                return false;
-            }
+            Guard::Ask(asking) => self.ask_again_or_refuse(id, asking),
+            Guard::Yes => self.tell_verdict(id, true),
+            Guard::Noted => self.remember_aux(id),
         }
-        true
+        !matches!(guard, Guard::Obey | Guard::Force)
     }
 
     /// Asks, in place of whatever was being asked.
@@ -448,12 +431,11 @@ impl Host {
                 };
                 self.feed(id, answer);
             }
-            Ask::Restart(command) => {
+            Ask::Restart(_) => {
                 if good {
                     self.accept(id);
                     let process = self.service(id).and_then(Service::process);
-                    // Another one runs by now: it was started after the question.
-                    if process == asking.target {
+                    if let Some(command) = asking.permits(good, process) {
                         self.feed(id, Event::Command(command));
                     }
                 } else {
@@ -538,10 +520,8 @@ impl Host {
         let Some(service) = self.service(id) else { return };
         let (Some(aux), Body::Longrun(longrun)) = (&service.extra, &service.body) else { return };
         let machine = &longrun.machine;
-        let is_vain = |asking: Asking| match asking.is_for_start() {
-            true => machine.starting() != Some(Job::Run),
-            false => asking.target.is_some() && asking.target != machine.process(),
-        };
+        let is_vain =
+            |asking: Asking| asking.is_vain(machine.starting() == Some(Job::Run), machine.process());
         if aux.mind.asking.is_some_and(is_vain) {
             self.cancel(id);
         }
