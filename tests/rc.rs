@@ -848,6 +848,14 @@ fn killed_while_it_restarts() {
     assert_eq!(read("live/resume"), "beside\nrules\n");
     l.ok(&["down", "base"]);
     assert_eq!(read("live/resume"), "beside\n");
+    l.ok(&["down", "beside"]);
+    assert!(!l.w.at("live").has("resume"));
+    fs::write("live/resume", "beside\n").unwrap();
+    let ran = l.rc(&["up", "base"]);
+    assert!(ran.err.contains("before it had brought up again: beside\n"), "{ran:?}");
+    assert_eq!(l.up(), "base beside");
+    l.ok(&["down", "base", "beside"]);
+    fs::write("live/resume", "beside\n").unwrap();
     l.ok(&["apply", "src"]);
     assert_eq!(l.up(), "beside");
 }

@@ -68,12 +68,20 @@ pub fn change(args: &Args, wish: Wish, busy: Busy, progress: &mut dyn Progress) 
         selection.extend((0..live.graph.services.len()).filter(is_up));
     }
     // What a change that was killed had taken down.
-    let mut resumed = apply::to_resume(&live.path);
+    let known = apply::to_resume(&live.path);
+    let mut resumed = known.clone();
     let indices = |names: &Set<String>| set(names.iter().filter_map(|name| live.graph.index(name)));
     let missing: Set<Index> = indices(&resumed);
     let missing = set(missing.into_iter().filter(|index| engine.states()[*index] != Standing::Up));
     match wish {
-        Wish::Up | Wish::Restart => selection.extend(missing),
+        Wish::Up | Wish::Restart => {
+            let names: Vec<&str> = missing.iter().map(|index| live.graph.name(*index)).collect();
+            if !names.is_empty() {
+                let names = names.join(" ");
+                diag::warn(format_args!("another rc was killed before it had brought up again: {names}"));
+            }
+            selection.extend(missing);
+        }
         Wish::Down => {
             let down = live.graph.closure(selection.iter().copied(), true);
             resumed.retain(|name| live.graph.index(name).is_none_or(|index| !down.contains(&index)));
@@ -89,7 +97,7 @@ pub fn change(args: &Args, wish: Wish, busy: Busy, progress: &mut dyn Progress) 
         let again = to_restart(&engine, &live.graph, &selection);
         resumed.extend(again.iter().map(|index| live.graph.name(*index).to_owned()));
     }
-    if !resumed.is_empty() {
+    if resumed != known {
         apply::resume_later(&live.path, &resumed)?;
     }
     let even_essential = args.even_essential;
