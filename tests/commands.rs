@@ -199,6 +199,66 @@ fn portable_utilities_do_the_same() {
     }
 }
 
+/// A server of names on an address of its own: one answers, one is not there, one has no address, others get no
+/// answer.
+#[test]
+fn addresses_come_from_dns() {
+    use std::net::UdpSocket;
+    let ip = format!("127.77.{}.{}", std::process::id() / 250 % 250, std::process::id() % 250 + 1);
+    let Ok(server) = UdpSocket::bind((ip.as_str(), 53)) else {
+        return println!("skipped: only root can be a server of names");
+    };
+    let answers = std::thread::spawn(move || {
+        let mut buffer = [0u8; 512];
+        loop {
+            let (got, from) = server.recv_from(&mut buffer).unwrap();
+            let mut message = buffer[..got].to_vec();
+            let asks = |name: &[u8]| message[12..].starts_with(name);
+            let records: Vec<(u16, Vec<u8>)> = match () {
+                () if asks(b"\x05there\x04test\0\0\x01") => {
+                    vec![(1, vec![10, 0, 0, 1]), (1, vec![10, 0, 0, 2])]
+                }
+                () if asks(b"\x05there\x04test\0\0\x1c") => vec![(28, vec![0xfd; 16])],
+                () if asks(b"\x05empty") => vec![],
+                () if asks(b"\x04slow") => continue,
+                () if asks(b"\x04over") => return,
+                () => {
+                    message[3] = 3;
+                    vec![]
+                }
+            };
+            (message[2], message[7]) = (0x81, records.len() as u8);
+            for (kind, data) in records {
+                message.extend(b"\xc0\x0c\0");
+                message.extend([kind as u8, 0, 1, 0, 0, 0, 60, 0, data.len() as u8]);
+                message.extend(data);
+            }
+            server.send_to(&message, from).unwrap();
+        }
+    });
+    let ask = |program: &str, words: &[&str]| {
+        let mut command = Command::new(PERENNIAL);
+        let output =
+            command.arg(program).args(words).env("DNSCACHEIP", &ip).env("DNSQUALIFY", "nowhere test");
+        let output = output.output().unwrap();
+        (String::from_utf8(output.stdout).unwrap(), output.status.code().unwrap(), !output.stderr.is_empty())
+    };
+    let said = |text: &str, code: i32, complained: bool| (text.to_owned(), code, complained);
+    assert_eq!(ask("s6-dnsip4", &["there.test"]), said("10.0.0.1\n10.0.0.2\n", 0, false));
+    assert_eq!(ask("s6-dnsip4", &["-q", "there"]), said("10.0.0.1\n10.0.0.2\n", 0, false));
+    let v6 = "fdfd:fdfd:fdfd:fdfd:fdfd:fdfd:fdfd:fdfd\n";
+    assert_eq!(ask("s6-dnsip6", &["-r", "there.test."]), said(v6, 0, false));
+    assert_eq!(ask("s6-dnsip4", &["empty.test"]), said("", 1, false));
+    assert_eq!(ask("s6-dnsip4", &["there"]), said("", 2, true));
+    assert_eq!(ask("s6-dnsip4", &["-t", "100", "slow.test"]), said("", 99, true));
+    assert_eq!(ask("s6-dnsip4", &["a..b"]), said("", 100, true));
+    assert_eq!(ask("s6-dnsip4", &["-h", "localhost"]), said("127.0.0.1\n", 0, false));
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    client.send_to(b"............\x04over", (ip.as_str(), 53)).unwrap();
+    answers.join().unwrap();
+    assert_eq!(ask("s6-dnsip4", &["there.test"]), said("", 2, true), "nobody is there");
+}
+
 #[test]
 fn every_program_has_a_page() {
     let pages = Path::new(env!("CARGO_MANIFEST_DIR")).join("man");

@@ -4,7 +4,7 @@ use super::{Args, Result, Step};
 use crate::execline::commands::{
     conditions, control, descriptors, environment, keys, loops, patterns, positional, processes, script,
 };
-use crate::tools::{files, limits, text, time, users, variables, waiting};
+use crate::tools::{dns, files, limits, text, time, users, variables, waiting};
 
 /// A command.
 pub struct Command {
@@ -74,6 +74,8 @@ commands! {
     S6 "chown" files::chown, "s6-chown [ -U ] [ -u uid ] [ -g gid ] file";
     Own "define" keys::define, "define [ -N | -n ] [ -s ] [ -C | -c ] [ -d delim ] key value prog...";
     S6 "dirname" text::dirname, "s6-dirname [ -n ] file";
+    S6 "dnsip4" dns::ip4, "s6-dnsip4 [ -q ] [ -H | -h ] [ -r ] [ -t timeout ] domain";
+    S6 "dnsip6" dns::ip6, "s6-dnsip6 [ -q ] [ -H | -h ] [ -r ] [ -t timeout ] domain";
     Own "dollarat" positional::dollarat, "dollarat [ -n ] [ -0 | -d delim ]";
     S6 "echo" text::echo, "s6-echo [ -n ] [ -s sep ] args...";
     Own "elgetopt" positional::elgetopt, "elgetopt [ -D default ] optstring prog...";

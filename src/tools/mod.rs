@@ -2,6 +2,7 @@
 //! something of a process before it becomes a service, and those of s6-portable-utils that images use.
 #![forbid(unsafe_code)]
 
+pub mod dns;
 pub mod files;
 pub mod limits;
 pub mod text;
