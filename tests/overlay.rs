@@ -493,9 +493,13 @@ fn what_an_earlier_run_left_below_run_counts_for_nothing() {
     let left = "mkdir -p /run/s6/container_environment /run/service/old /run/s6-rc:s6-rc-init:x /run/uncaught-logs;
         ln -s s6-rc:s6-rc-init:x /run/s6-rc; echo 'touch /run/hooked' >/run/s6/container_environment/S6_STAGE2_HOOK;
         echo 0 >/run/s6/container_environment/S6_VERBOSITY; echo x >/run/s6/container_environment/OLD;
-        printf '#!/bin/sh\\necho not reached\\n' >/run/service/old/run; chmod +x /run/service/old/run;";
+        printf '#!/bin/sh\\necho not reached\\n' >/run/service/old/run; chmod +x /run/service/old/run;
+        mkdir -p /run/s6-rc:old/1/2;";
     let image = image.setup(left).longrun("web", SLEEP, &[]);
-    let ended = image.run(&["sh", "-c", "ls -d /run/* /run/s6/container_environment/*; ls /run/service"]);
+    let look = "n=0; while [ -e /run/s6-rc:old ] && [ $n -lt 3000 ]; do n=$((n+1)); sleep 0.01; done;
+        ls -d /run/* /run/s6/container_environment/*; ls /run/service";
+    let ended = image.run(&["sh", "-c", look]);
+    ended.does_not_say("s6-rc:old");
     ended.exits(0).says("container_environment/PATH\n").does_not_say("OLD").does_not_say("hooked");
     ended
         .says("web: starting")
