@@ -38,112 +38,161 @@ pub fn main() -> ExitCode {
     cli::main("svpool", svpool)
 }
 
-/// Its options. They come in any order, and what it is to do may stand among them.
-pub fn svpool(mut parser: lexopt::Parser) -> Result<u8> {
-    let mut limits = Limits {
-        min: 1,
-        max: 0,
-        per_worker: None,
-        step: MOST as u32,
-        idle: Duration::from_secs(30),
-        cooldown: Duration::from_secs(3),
-        drain: Duration::from_secs(30),
-    };
-    let (mut words, mut json, mut scandir, mut name, mut copies) = (Vec::new(), false, None, None, None);
-    let (mut command, mut per_worker, mut report, mut signal) = (None, 1, None, None);
-    let (mut interval, mut timeout) = (Duration::from_secs(1), Duration::from_secs(10));
-    let mut pool_option = false;
-    while let Some(arg) = parser.next()? {
-        match arg {
-            Short('h') | Long("help") => return cli::help(USAGE),
-            Short('S') | Long("scandir") => scandir = Some(parser.value()?.string()?),
-            Long("json") => json = true,
-            Value(word) => words.push(word.string()?),
-            Long(option) => {
-                let option = format!("--{option}");
-                let value = parser.value()?;
-                let number = |least| cli::number::<u32>(&option, &value, least, MOST);
-                let time = |least| duration(&option, &value, least);
-                match &*option {
-                    "--min" => limits.min = number(0)?,
-                    "--max" => limits.max = number(1)?,
-                    "--step" => limits.step = number(1)?,
-                    "--per-worker" => per_worker = cli::number(&option, &value, 1, u32::MAX.into())?,
-                    "--idle" => limits.idle = time(0)?,
-                    "--cooldown" => limits.cooldown = time(0)?,
-                    "--drain" => limits.drain = time(0)?,
-                    "--interval" => interval = time(10)?,
-                    "--metric-timeout" => timeout = time(10)?,
-                    "--report" => report = Some(time(1000)?),
-                    "--metric" => command = Some(value.string()?),
-                    "--name" => name = Some(value.string()?),
-                    "--instances" => copies = Some(value.string()?),
-                    "--drain-signal" => signal = Some(drain_signal(&value.string()?)?),
-                    _ => return Err(cli::usage(USAGE)),
+/// What stands on the command line.
+#[derive(Default)]
+struct Given {
+    words: Vec<String>,
+    /// Options with their values; of one that is given twice the last counts.
+    options: Vec<(String, String)>,
+    scandir: Option<String>,
+    json: bool,
+}
+
+/// The options of a pool. All have a value.
+const OPTIONS: &[&str] = &[
+    "min",
+    "max",
+    "metric",
+    "per-worker",
+    "interval",
+    "metric-timeout",
+    "idle",
+    "cooldown",
+    "step",
+    "drain",
+    "drain-signal",
+    "report",
+    "name",
+    "instances",
+];
+
+impl Given {
+    /// Options come in any order, and words may stand among them.
+    fn parse(mut parser: lexopt::Parser) -> Result<Option<Given>> {
+        let mut given = Given::default();
+        while let Some(arg) = parser.next()? {
+            let name = match arg {
+                Short('h') | Long("help") => return Ok(None),
+                Long("json") => {
+                    given.json = true;
+                    continue;
                 }
-                pool_option = true;
+                Value(word) => {
+                    given.words.push(word.string()?);
+                    continue;
+                }
+                Short('S') | Long("scandir") => "scandir".to_owned(),
+                Long(name) if OPTIONS.contains(&name) => name.to_owned(),
+                _ => return Err(cli::usage(USAGE)),
+            };
+            let value = parser.value()?.string()?;
+            match &*name {
+                "scandir" => given.scandir = Some(value),
+                _ => given.options.push((name, value)),
             }
-            _ => return Err(cli::usage(USAGE)),
         }
+        Ok(Some(given))
     }
-    let scandir =
-        scandir.or_else(|| env::get("PERENNIAL_SCANDIR").and_then(|v| v.to_str()).map(str::to_owned));
-    let scandir = scandir.unwrap_or_else(place::scandir);
-    match words.first().map(|word| &**word) {
-        Some("status") if !pool_option => return status(&scandir, &words[1..], json),
-        Some("restart") if words.len() == 1 || pool_option || json => return Err(cli::usage(USAGE)),
-        Some("restart") => return restart(&scandir, &words[1..]),
+
+    fn text(&self, name: &str) -> Option<&str> {
+        let given = self.options.iter().rfind(|(given, _)| given == name);
+        given.map(|(_, value)| &**value)
+    }
+
+    fn number(&self, name: &str, default: u32, least: u64, most: u64) -> Result<u32> {
+        let Some(value) = self.text(name) else { return Ok(default) };
+        cli::number(&format!("--{name}"), value.as_ref(), least, most)
+    }
+
+    /// In milliseconds; one below `least` is no such time.
+    fn time(&self, name: &str, default: u64, least: u64) -> Result<Duration> {
+        let Some(text) = self.text(name) else { return Ok(Duration::from_millis(default)) };
+        parse_duration(text).filter(|d| *d >= Duration::from_millis(least)).ok_or_else(|| {
+            let least = if least > 0 { format!(" of at least {least} ms") } else { String::new() };
+            self.invalid(name, format_args!("{text:?} is no time{least} (500ms, 30s, 2m, 1h)"))
+        })
+    }
+
+    fn invalid(&self, name: &str, why: impl std::fmt::Display) -> Error {
+        Error::usage(format!("invalid value for --{name}: {why}"))
+    }
+
+    fn limits(&self) -> Result<Limits> {
+        let min = self.number("min", 1, 0, MOST)?;
+        let metric = self.text("metric").is_some();
+        let max = self.number("max", if metric { 0 } else { min.max(1) }, 1, MOST)?;
+        if max == 0 {
+            return Err(Error::usage("with --metric there must be --max"));
+        }
+        if min > max {
+            return Err(Error::usage(format!("--min {min} is more than --max {max}")));
+        }
+        let per_worker = self.number("per-worker", 1, 1, u32::MAX.into())?;
+        Ok(Limits {
+            min,
+            max,
+            per_worker: metric.then_some(per_worker),
+            step: self.number("step", MOST as u32, 1, MOST)?,
+            idle: self.time("idle", 30_000, 0)?,
+            cooldown: self.time("cooldown", 3000, 0)?,
+            drain: self.time("drain", 30_000, 0)?,
+        })
+    }
+
+    fn metric(&self) -> Result<Option<Metric>> {
+        let interval = self.time("interval", 1000, 10)?;
+        let timeout = self.time("metric-timeout", 10_000, 10)?;
+        let Some(text) = self.text("metric") else { return Ok(None) };
+        let words = execline::parse(text.as_bytes())
+            .map_err(|e| self.invalid("metric", format_args!("{text}: {e}")))?;
+        if words.is_empty() {
+            return Err(self.invalid("metric", "there is no command in it"));
+        }
+        Ok(Some(Metric::new(Next::new(words)?, text.to_owned(), interval, timeout)))
+    }
+
+    /// What tells a worker that it is to drain.
+    fn signal(&self) -> Result<Option<Command>> {
+        let Some(name) = self.text("drain-signal") else { return Ok(None) };
+        let signal = name.parse::<Signal>().ok().and_then(Command::for_signal);
+        let why = format_args!("{name:?} is no signal that svc can send").to_string();
+        signal.map(Some).ok_or_else(|| self.invalid("drain-signal", why))
+    }
+
+    fn pool(self, scandir: String) -> Result<Options> {
+        let [template] = &self.words[..] else { return Err(cli::usage(USAGE)) };
+        if self.json {
+            return Err(cli::usage(USAGE));
+        }
+        let report = self.time("report", 0, 1000)?;
+        Ok(Options {
+            template: template.clone(),
+            name: self.text("name").map_or_else(|| name_of(template), |name| Ok(name.to_owned()))?,
+            copies: self.text("instances").unwrap_or(COPIES).to_owned(),
+            scandir,
+            limits: self.limits()?,
+            metric: self.metric()?,
+            report: Some(report).filter(|report| !report.is_zero()),
+            signal: self.signal()?,
+        })
+    }
+}
+
+/// What it is to do, by its first word, and does.
+pub fn svpool(parser: lexopt::Parser) -> Result<u8> {
+    let Some(mut given) = Given::parse(parser)? else { return cli::help(USAGE) };
+    let variable = || env::get("PERENNIAL_SCANDIR").and_then(|v| v.to_str()).map(str::to_owned);
+    let scandir = given.scandir.take().or_else(variable).unwrap_or_else(place::scandir);
+    let bare = given.options.is_empty();
+    match given.words.first().map(|word| &**word) {
+        Some("status") if bare => return status(&scandir, &given.words[1..], given.json),
+        Some("restart") if given.words.len() == 1 || !bare || given.json => return Err(cli::usage(USAGE)),
+        Some("restart") => return restart(&scandir, &given.words[1..]),
         _ => {}
     }
-    let [template] = &words[..] else { return Err(cli::usage(USAGE)) };
-    if json {
-        return Err(cli::usage(USAGE));
-    }
-    if command.is_some() && limits.max == 0 {
-        return Err(Error::usage("with --metric there must be --max"));
-    }
-    limits.max = if limits.max == 0 { limits.min.max(1) } else { limits.max };
-    if limits.min > limits.max {
-        return Err(Error::usage(format!("--min {} is more than --max {}", limits.min, limits.max)));
-    }
-    limits.per_worker = command.as_ref().map(|_| per_worker);
-    let metric = command.map(|text| metric(text, interval, timeout)).transpose()?;
-    let name = name.map_or_else(|| name_of(template), Ok)?;
-    diag::set_program(format!("svpool {name}"));
-    run::run(Options {
-        template: template.clone(),
-        name,
-        copies: copies.unwrap_or_else(|| COPIES.to_owned()),
-        scandir,
-        limits,
-        metric,
-        report,
-        signal,
-    })
-}
-
-fn duration(option: &str, value: &std::ffi::OsStr, least: u64) -> Result<Duration> {
-    let text = value.to_str().unwrap_or_default();
-    parse_duration(text).filter(|d| *d >= Duration::from_millis(least)).ok_or_else(|| {
-        let least = if least > 0 { format!(" of at least {least} ms") } else { String::new() };
-        Error::usage(format!("invalid value for {option}: {text:?} is no time{least} (500ms, 30s, 2m, 1h)"))
-    })
-}
-
-fn drain_signal(name: &str) -> Result<Command> {
-    let signal = name.parse::<Signal>().ok().and_then(Command::for_signal);
-    signal.ok_or_else(|| {
-        Error::usage(format!("invalid value for --drain-signal: {name:?} is no signal that svc can send"))
-    })
-}
-
-fn metric(text: String, interval: Duration, timeout: Duration) -> Result<Metric> {
-    let words = execline::parse(text.as_bytes())
-        .map_err(|e| Error::usage(format!("invalid value for --metric: {text}: {e}")))?;
-    if words.is_empty() {
-        return Err(Error::usage("invalid value for --metric: there is no command in it"));
-    }
-    Ok(Metric::new(Next::new(words)?, text, interval, timeout))
+    let options = given.pool(scandir)?;
+    diag::set_program(format!("svpool {}", options.name));
+    run::run(options)
 }
 
 /// A template is mostly called that: then its instances are called as what it lies in.

@@ -117,7 +117,13 @@ impl Pool {
         until(&format!("it says {text:?}"), || self.said().contains(text));
     }
 
-    /// Kills svpool and waits until its successor is at work, which runs after `before`.
+    fn wait_shown(&self, text: &str) {
+        until(&format!("{text:?} is shown"), || {
+            self.w.ok("svpool", &["status", "-S", "scan", "p"]).contains(text)
+        });
+    }
+
+    /// Kills svpool and waits until its successor is at work.
     fn kill(&self) {
         let old = self.service.pid();
         kill(old, Signal::KILL);
@@ -359,8 +365,7 @@ fn restarts_one_after_another() {
     until("the second is new", || p.worker(2).read("new") == "new\n");
     assert_eq!((p.worker(1).pid(), p.worker(3).pid()), (old[0], old[2]));
     assert!(!ready(2));
-    let shown = p.w.ok("svpool", &["status", "-S", "scan", "p"]);
-    assert!(shown.starts_with("p: 3 workers (1 to 3), ") || shown.contains(", 2 to restart"), "{shown}");
+    p.wait_shown("p: 3 workers (3 to 3), 1 busy, 2 to restart\n");
     p.service.file("instances/gate", "");
     until("the third is new", || p.worker(3).read("new") == "new\n");
     until("the busy one is waited for", || p.worker(1).has("drain"));
@@ -402,7 +407,7 @@ fn no_restart_with_a_bad_template() {
     // A new one cannot be made either.
     fs::rename("scan/p/template", "scan/p/elsewhere").unwrap();
     p.w.ok("svunlink", &["scan", "p@2"]);
-    p.wait_said("/template: No such file or directory (retrying in 5 seconds)\n");
+    p.wait_said("No such file or directory (retrying in 5 seconds)\n");
     assert_eq!(p.wait_up(&[1]), old[..1]);
     chmod("scan/p/elsewhere/run", 0o755);
     fs::rename("scan/p/elsewhere", "scan/p/template").unwrap();

@@ -18,7 +18,7 @@ use crate::sys::{Errno, lock};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, statat, symlinkat, unlinkat};
 use std::fs;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// To a worker: take no more work.
 pub const DRAIN: &str = "drain";
@@ -67,8 +67,10 @@ pub fn check_template(template: &str) -> Result<()> {
     }
 }
 
-fn real(path: &str) -> Result<PathBuf> {
-    fs::canonicalize(path).unable(format_args!("open {path}"))
+/// Whether a directory, given by its absolute path, is `other` or lies in it.
+fn is_within(path: &str, other: &str) -> Result<bool> {
+    let other = Identity::at(other).unable(format_args!("open {other}"))?;
+    Ok(Path::new(path).ancestors().any(|dir| Identity::at(&dir.to_string_lossy()) == Ok(other)))
 }
 
 /// The number of the instance `name` of the pool `pool`: `mail@3`.
@@ -88,7 +90,7 @@ impl Place {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(e) => return Err(Error::unable(format_args!("make {copies}"), e)),
         }
-        if real(&copies)?.starts_with(real(template)?) {
+        if is_within(&copies, template)? {
             return Err(Error::usage(format!(
                 "the instances in {copies} are part of the template {template}"
             )));
@@ -161,7 +163,7 @@ impl Place {
         let new = format!("{}/.{name}.new", self.copies);
         remove_tree(Path::new(&new))?;
         // Where a link leads just now.
-        copy_tree(&real(&self.template)?, Path::new(&new))?;
+        copy_tree(Path::new(&format!("{}/.", self.template)), Path::new(&new))?;
         for file in [worker::FILE, DRAIN, RENEW, COUNTS] {
             let _ = fs::remove_file(format!("{new}/{file}"));
         }
