@@ -24,7 +24,6 @@
 //! the next when all others are ready. One that is not ready goes first, for that takes nobody away.
 #![forbid(unsafe_code)]
 
-use crate::ordered::Map;
 use crate::time::Mono;
 use std::time::Duration;
 
@@ -149,6 +148,7 @@ enum Stage {
 
 #[derive(Clone, Copy, Debug)]
 struct Worker {
+    number: u32,
     stage: Stage,
     ready: bool,
     load: Load,
@@ -164,7 +164,8 @@ const SETTLE: Duration = Duration::from_secs(1);
 /// The machine.
 pub struct Pool {
     limits: Limits,
-    workers: Map<u32, Worker>,
+    /// By number.
+    workers: Vec<Worker>,
     /// At index k: when k + 1 workers were wanted last.
     needed: Vec<Mono>,
     wanted: u32,
@@ -184,7 +185,7 @@ impl Pool {
     pub fn new(now: Mono, limits: Limits) -> Pool {
         Pool {
             limits,
-            workers: Map::new(),
+            workers: Vec::new(),
             needed: vec![now; limits.max as usize],
             wanted: limits.min,
             change_after: now,
@@ -214,19 +215,19 @@ impl Pool {
 
     /// How many there are that work, or will.
     pub fn serving(&self) -> u32 {
-        self.workers.iter().filter(|(number, w)| self.counts(**number, w)).count() as u32
-            + self.renewing.is_some_and(|number| !self.workers.contains_key(&number)) as u32
+        let counts = |w: &&Worker| w.stage == Stage::Serving || self.renewing == Some(w.number);
+        self.workers.iter().filter(counts).count() as u32 + self.absent().is_some() as u32
     }
 
     /// How many are still to be made anew.
     pub fn stale(&self) -> u32 {
-        self.workers.iter().filter(|(_, w)| w.stale).count() as u32
+        self.workers.iter().filter(|w| w.stale).count() as u32
     }
 
     /// Those whose load matters just now: they are draining.
     pub fn draining(&self) -> impl Iterator<Item = u32> {
-        let draining = |w: &Worker| matches!(w.stage, Stage::Draining { .. });
-        self.workers.iter().filter(move |(_, w)| draining(w)).map(|(number, _)| *number)
+        let draining = |w: &&Worker| matches!(w.stage, Stage::Draining { .. });
+        self.workers.iter().filter(draining).map(|w| w.number)
     }
 
     /// Whether it may be decided at this event who goes: then what each is doing should be looked at before.
@@ -245,7 +246,7 @@ impl Pool {
 
     /// When [`Event::Timeout`] is next due; changes after every `on`.
     pub fn deadline(&self) -> Option<Mono> {
-        let drains = self.workers.iter().filter_map(|(_, w)| match w.stage {
+        let drains = self.workers.iter().filter_map(|w| match w.stage {
             Stage::Draining { since, .. } if w.load == Load::IdleLately => {
                 Some(since.after(SETTLE.min(self.limits.drain)))
             }
@@ -270,16 +271,16 @@ impl Pool {
             Event::MetricFailed => self.need(now, self.serving()),
             Event::Seen(number, fact) => self.see(now, number, fact, todo),
             Event::Gone(number) => {
-                self.workers.remove(&number);
+                self.workers.retain(|w| w.number != number);
             }
             Event::Failed(number) => {
-                self.workers.remove(&number);
+                self.workers.retain(|w| w.number != number);
                 self.retry = Some(now.after(RETRY));
             }
             Event::Renew => {
-                for (number, worker) in self.workers.iter_mut() {
+                for worker in self.workers.iter_mut() {
                     worker.stale |= worker.stage != Stage::Leaving;
-                    todo.extend(worker.stale.then_some(Action::Mark(*number)));
+                    todo.extend(worker.stale.then_some(Action::Mark(worker.number)));
                 }
                 self.restart = true;
             }
@@ -293,15 +294,31 @@ impl Pool {
         self.needed.iter_mut().take(count as usize).for_each(|at| *at = now);
     }
 
-    fn counts(&self, number: u32, worker: &Worker) -> bool {
-        worker.stage == Stage::Serving || self.renewing == Some(number)
+    fn find(&mut self, number: u32) -> Option<&mut Worker> {
+        self.workers.iter_mut().find(|w| w.number == number)
+    }
+
+    fn is_there(&self, number: u32) -> bool {
+        self.workers.iter().any(|w| w.number == number)
+    }
+
+    /// The one that is being made anew, if it is not there at all.
+    fn absent(&self) -> Option<u32> {
+        self.renewing.filter(|number| !self.is_there(*number))
+    }
+
+    fn insert(&mut self, number: u32, stage: Stage, stale: bool) {
+        let at = self.workers.partition_point(|w| w.number < number);
+        self.workers.insert(at, Worker { number, stage, ready: false, load: Load::Silent, stale });
     }
 
     fn see(&mut self, now: Mono, number: u32, fact: Fact, todo: &mut Vec<Action>) {
-        // One that somebody else has put there, or that was there before us.
-        let stage = if fact.drain { Stage::Draining { since: now, seen: true } } else { Stage::Serving };
-        let new = Worker { stage, ready: false, load: Load::Silent, stale: fact.renew };
-        let worker = self.workers.entry(number).or_insert(new);
+        if !self.is_there(number) {
+            // It was there before us.
+            let stage = if fact.drain { Stage::Draining { since: now, seen: true } } else { Stage::Serving };
+            self.insert(number, stage, fact.renew);
+        }
+        let Some(worker) = self.find(number) else { return };
         worker.ready = fact.condition == Condition::Ready;
         worker.load = fact.load;
         worker.stage = match (worker.stage, fact.condition) {
@@ -340,15 +357,15 @@ impl Pool {
     }
 
     fn end(&mut self, now: Mono, todo: &mut Vec<Action>) {
-        for (number, worker) in self.workers.iter_mut() {
+        for worker in self.workers.iter_mut() {
             match worker.stage {
                 Stage::Serving => {
                     worker.stage = Stage::Draining { since: now, seen: false };
-                    todo.push(Action::Drain(*number));
+                    todo.push(Action::Drain(worker.number));
                 }
                 Stage::Held => {
                     worker.stage = Stage::Leaving;
-                    todo.push(Action::Remove(*number));
+                    todo.push(Action::Remove(worker.number));
                 }
                 Stage::Draining { .. } | Stage::Stopping { .. } | Stage::Leaving => {}
             }
@@ -392,36 +409,38 @@ impl Pool {
     /// One that is draining works on; or a new one is made.
     fn one_more(&mut self, todo: &mut Vec<Action>) -> bool {
         let renewing = self.renewing;
-        let draining =
-            |n: u32, w: &Worker| matches!(w.stage, Stage::Draining { .. }) && renewing != Some(n) && w.ready;
-        if let Some((number, worker)) = self.workers.iter_mut().find(|(n, w)| draining(**n, w)) {
+        let draining = |w: &&mut Worker| matches!(w.stage, Stage::Draining { .. }) && w.ready;
+        let mut able = self.workers.iter_mut().filter(draining).filter(|w| renewing != Some(w.number));
+        if let Some(worker) = able.next() {
             worker.stage = Stage::Serving;
-            todo.push(Action::Resume(*number));
+            todo.push(Action::Resume(worker.number));
             return true;
         }
-        let absent = self.renewing.filter(|n| !self.workers.contains_key(n));
+        let absent = self.absent();
         let taken = self.workers.len() as u32 + absent.is_some() as u32;
         if taken >= self.limits.max || self.retry.is_some() {
             return false;
         }
-        let free = (1..).find(|n| !self.workers.contains_key(n) && absent != Some(*n));
-        self.make(free.unwrap_or(u32::MAX), todo);
+        let mut number = 1;
+        while self.is_there(number) || absent == Some(number) {
+            number += 1;
+        }
+        self.make(number, todo);
         true
     }
 
     fn make(&mut self, number: u32, todo: &mut Vec<Action>) {
-        let worker = Worker { stage: Stage::Serving, ready: false, load: Load::Silent, stale: false };
-        self.workers.insert(number, worker);
+        self.insert(number, Stage::Serving, false);
         todo.push(Action::Make(number));
     }
 
     /// One is drained: of whom it takes the least away. Of equal ones the last.
     fn one_fewer(&mut self, now: Mono, todo: &mut Vec<Action>) -> bool {
         let mut best: Option<(u32, (bool, bool, bool))> = None;
-        for (number, w) in self.workers.iter().filter(|(_, w)| w.stage == Stage::Serving) {
+        for w in self.workers.iter().filter(|w| w.stage == Stage::Serving) {
             let loss = (w.ready, w.load == Load::Busy, !w.stale);
             if best.is_none_or(|(_, least)| loss <= least) {
-                best = Some((*number, loss));
+                best = Some((w.number, loss));
             }
         }
         let Some((number, _)) = best else { return false };
@@ -431,7 +450,7 @@ impl Pool {
     }
 
     fn drain(&mut self, now: Mono, number: u32, todo: &mut Vec<Action>) {
-        if let Some(worker) = self.workers.get_mut(&number) {
+        if let Some(worker) = self.find(number) {
             worker.stage = Stage::Draining { since: now, seen: false };
             todo.push(Action::Drain(number));
         }
@@ -440,7 +459,7 @@ impl Pool {
     /// The next step of a restart.
     fn renew(&mut self, now: Mono, todo: &mut Vec<Action>) {
         if let Some(number) = self.renewing {
-            match self.workers.get(&number) {
+            match self.workers.iter().find(|w| w.number == number) {
                 None if self.retry.is_none() => return self.make(number, todo),
                 None => return,
                 // It is ready; or held, and there is no use in waiting for it.
@@ -452,14 +471,14 @@ impl Pool {
         if !self.restart {
             return;
         }
-        let serving = || self.workers.iter().filter(|(_, w)| w.stage == Stage::Serving);
-        let stale = || serving().filter(|(_, w)| w.stale);
-        let next = match stale().find(|(_, w)| !w.ready) {
-            None if serving().any(|(_, w)| !w.ready) => return,
-            None => stale().find(|(_, w)| w.load != Load::Busy).or_else(|| stale().next()),
+        let serving = || self.workers.iter().filter(|w| w.stage == Stage::Serving);
+        let stale = || serving().filter(|w| w.stale);
+        let next = match stale().find(|w| !w.ready) {
+            None if serving().any(|w| !w.ready) => return,
+            None => stale().find(|w| w.load != Load::Busy).or_else(|| stale().next()),
             unready => unready,
         };
-        match next.map(|(number, _)| *number) {
+        match next.map(|w| w.number) {
             Some(number) => {
                 self.renewing = Some(number);
                 self.drain(now, number, todo);
@@ -473,7 +492,7 @@ impl Pool {
 
     /// Stops those that have come to an end, or should have.
     fn stop_drained(&mut self, now: Mono, todo: &mut Vec<Action>) {
-        for (number, worker) in self.workers.iter_mut() {
+        for worker in self.workers.iter_mut() {
             let Stage::Draining { since, seen: true } = worker.stage else { continue };
             let late = since.after(self.limits.drain) <= now;
             let busy = match worker.load {
@@ -483,7 +502,7 @@ impl Pool {
             };
             if late || !busy {
                 worker.stage = Stage::Stopping { since };
-                todo.push(Action::Stop(*number, worker.load == Load::Busy));
+                todo.push(Action::Stop(worker.number, worker.load == Load::Busy));
             }
         }
     }

@@ -1,6 +1,7 @@
 //! The policy in virtual time.
 
 use super::*;
+use crate::ordered::Map;
 use proptest::prelude::*;
 
 fn at(ms: u64) -> Mono {

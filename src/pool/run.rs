@@ -9,7 +9,6 @@ use super::place::{self, Place};
 use super::policy::{Action, Event, Fact, Limits, Pool, RETRY};
 use super::view::View;
 use crate::diag::{self, Error, Result, Trouble, Unable, code};
-use crate::ordered::Map;
 use crate::process::Signal;
 use crate::report::count;
 use crate::servicedir::client::Client;
@@ -59,7 +58,7 @@ pub fn run(options: Options) -> Result<u8> {
         place,
         pool,
         limits,
-        workers: Map::new(),
+        workers: Vec::new(),
         signals,
         blocked,
         metric,
@@ -85,6 +84,7 @@ pub fn run(options: Options) -> Result<u8> {
 }
 
 struct Worker {
+    number: u32,
     client: Client,
     listener: Listener,
     /// While it is draining: its watches.
@@ -115,16 +115,20 @@ const GONE: Duration = Duration::from_millis(500);
 const AGAIN: Duration = Duration::from_millis(100);
 
 impl Worker {
-    fn new(listener: Listener, client: Client) -> Worker {
-        Worker { client, listener, watches: Vec::new(), stop: None, late: false, leaving: None }
+    fn new(number: u32, listener: Listener, client: Client) -> Worker {
+        Worker { number, client, listener, watches: Vec::new(), stop: None, late: false, leaving: None }
     }
+}
+
+fn find(workers: &mut [Worker], number: u32) -> Option<&mut Worker> {
+    workers.iter_mut().find(|w| w.number == number)
 }
 
 struct Runner {
     place: Place,
     pool: Pool,
     limits: Limits,
-    workers: Map<u32, Worker>,
+    workers: Vec<Worker>,
     signals: SignalFd,
     blocked: Blocked,
     metric: Option<Metric>,
@@ -154,12 +158,12 @@ impl Runner {
                 self.place.unlink(number)?;
                 continue;
             };
-            self.workers.insert(number, Worker::new(client.listen()?, client));
+            self.workers.push(Worker::new(number, client.listen()?, client));
             // It is watched before it is looked at, so that nothing it says is missed.
             if self.place.is_marked(number, place::DRAIN) {
                 self.watch(number);
             }
-            there.extend(self.workers.get(&number).map(|w| (number, self.place.look(number, &w.client))));
+            there.extend(self.workers.last().map(|w| (number, self.place.look(number, &w.client))));
         }
         let mut todo = Vec::new();
         self.pool.begin(now, &there, &mut todo);
@@ -218,7 +222,7 @@ impl Runner {
         let signals = self.signals.as_fd();
         let watch = self.watch.as_ref().map_or(signals, |watch| watch.as_fd());
         let mut fds = vec![descriptor(signals), descriptor(watch)];
-        fds.extend(self.workers.iter().map(|(_, w)| descriptor(w.listener.as_fd())));
+        fds.extend(self.workers.iter().map(|w| descriptor(w.listener.as_fd())));
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(e) => return Err(Error::unable("wait for events", e)),
@@ -230,20 +234,20 @@ impl Runner {
             while rustix::io::read(watch, &mut buffer).is_ok_and(|n| n > 0) {}
         }
         let mut heard = Vec::new();
-        for ((number, worker), _) in self.workers.iter_mut().zip(&ready[2..]).filter(|(_, ready)| **ready) {
+        for (worker, _) in self.workers.iter_mut().zip(&ready[2..]).filter(|(_, ready)| **ready) {
             let mut bytes = Vec::new();
             worker.listener.read(&mut bytes);
             if let Some(leaving) = worker.leaving.as_mut() {
                 leaving.told |= bytes.contains(&b'x');
             }
-            heard.push(*number);
+            heard.push(worker.number);
         }
         Ok((heard, said))
     }
 
     fn deadline(&self) -> Option<Mono> {
         let metric = self.metric.as_ref().map(Metric::deadline);
-        let workers = self.workers.iter().filter_map(|(_, w)| {
+        let workers = self.workers.iter().filter_map(|w| {
             let leaving = w.leaving.as_ref().map(|leaving| leaving.next);
             [leaving, w.stop].into_iter().flatten().min()
         });
@@ -253,7 +257,7 @@ impl Runner {
 
     /// Looks at a worker and tells the policy.
     fn look(&mut self, number: u32) {
-        let Some(worker) = self.workers.get_mut(&number) else { return };
+        let Some(worker) = find(&mut self.workers, number) else { return };
         if let Some(leaving) = worker.leaving.as_mut() {
             leaving.next = clock::mono();
             return;
@@ -270,7 +274,7 @@ impl Runner {
 
     fn tell(&mut self, event: Event) {
         if self.pool.chooses(event) {
-            let all: Vec<u32> = self.workers.keys().copied().collect();
+            let all: Vec<u32> = self.workers.iter().map(|w| w.number).collect();
             all.into_iter().for_each(|number| self.look(number));
         }
         let mut todo = Vec::new();
@@ -290,7 +294,7 @@ impl Runner {
                     self.complain("drain", done);
                 }
                 Action::Stop(number, busy) => {
-                    let worker = self.workers.get_mut(&number).filter(|worker| busy && !worker.late);
+                    let worker = find(&mut self.workers, number).filter(|worker| busy && !worker.late);
                     if let Some(worker) = worker {
                         worker.late = true;
                         let name = self.place.instance(number);
@@ -333,7 +337,7 @@ impl Runner {
     fn make(&mut self, number: u32) -> bool {
         match self.place.make(number) {
             Ok((client, listener)) => {
-                self.workers.insert(number, Worker::new(listener, client));
+                self.workers.push(Worker::new(number, listener, client));
                 self.trouble.over("make");
                 true
             }
@@ -349,7 +353,7 @@ impl Runner {
     fn drain(&mut self, number: u32) {
         let done = self.place.mark(number, place::DRAIN);
         self.complain("drain", done);
-        if let (Some(command), Some(worker)) = (self.signal, self.workers.get(&number)) {
+        if let (Some(command), Some(worker)) = (self.signal, find(&mut self.workers, number)) {
             let _ = worker.client.send(&[command.letter()]);
         }
         // In this order here too.
@@ -361,7 +365,7 @@ impl Runner {
     /// wanted up it is seen to drain, and is to be stopped again.
     fn stop(&mut self, number: u32) {
         self.unwatch(number);
-        let Some(worker) = self.workers.get_mut(&number) else { return };
+        let Some(worker) = find(&mut self.workers, number) else { return };
         // What its supervisor knows of it goes with the process.
         let done = self.place.keep_counts(number, &worker.client);
         let _ = worker.client.send(&[Command::Down.letter()]);
@@ -373,7 +377,7 @@ impl Runner {
         self.unwatch(number);
         let done = self.place.unlink(number);
         self.complain("unlink", done);
-        let Some(worker) = self.workers.get_mut(&number) else { return };
+        let Some(worker) = find(&mut self.workers, number) else { return };
         worker.stop = None;
         let pause = Duration::from_millis(10);
         worker.leaving = Some(Leaving { told: false, next: clock::mono().after(pause), pause, gone: None });
@@ -381,17 +385,17 @@ impl Runner {
 
     fn look_after_leaving(&mut self, now: Mono) {
         let mut stopped = Vec::new();
-        for (number, worker) in self.workers.iter_mut() {
-            stopped.extend(worker.stop.take_if(|at| *at <= now).map(|_| *number));
+        for worker in self.workers.iter_mut() {
+            stopped.extend(worker.stop.take_if(|at| *at <= now).map(|_| worker.number));
         }
         stopped.into_iter().for_each(|number| self.look(number));
         let due = |w: &Worker| w.leaving.as_ref().is_some_and(|leaving| leaving.next <= now);
-        let due: Vec<u32> = self.workers.iter().filter(|(_, w)| due(w)).map(|(number, _)| *number).collect();
+        let due: Vec<u32> = self.workers.iter().filter(|w| due(w)).map(|w| w.number).collect();
         for number in due {
             if self.has_left(number, now) {
-                let client = self.workers.remove(&number).map(|w| w.client);
-                if let Some(client) = client {
-                    let done = self.place.remove(number, &client);
+                if let Some(at) = self.workers.iter().position(|w| w.number == number) {
+                    let worker = self.workers.remove(at);
+                    let done = self.place.remove(number, &worker.client);
                     self.complain("remove", done);
                 }
                 self.tell(Event::Gone(number));
@@ -401,7 +405,7 @@ impl Runner {
 
     /// Whether a worker's supervisors are gone.
     fn has_left(&mut self, number: u32, now: Mono) -> bool {
-        let Some(worker) = self.workers.get_mut(&number) else { return false };
+        let Some(worker) = find(&mut self.workers, number) else { return false };
         let Some(leaving) = worker.leaving.as_mut() else { return false };
         if self.place.has_supervisor(&worker.client) {
             leaving.gone = None;
@@ -422,7 +426,8 @@ impl Runner {
     fn watch(&mut self, number: u32) {
         let flags = CreateFlags::CLOEXEC | CreateFlags::NONBLOCK;
         self.watch = self.watch.take().or_else(|| inotify::init(flags).ok());
-        let (Some(watch), Some(worker)) = (&self.watch, self.workers.get_mut(&number)) else { return };
+        let worker = find(&mut self.workers, number);
+        let (Some(watch), Some(worker)) = (&self.watch, worker) else { return };
         let what = WatchFlags::CLOSE_WRITE | WatchFlags::MOVED_TO | WatchFlags::DELETE;
         let dir = self.place.path(number);
         for dir in [format!("{dir}/supervise"), dir] {
@@ -431,14 +436,14 @@ impl Runner {
     }
 
     fn unwatch(&mut self, number: u32) {
-        let Some(worker) = self.workers.get_mut(&number) else { return };
+        let Some(worker) = find(&mut self.workers, number) else { return };
         let watches = std::mem::take(&mut worker.watches);
         if let Some(watch) = &self.watch {
             for wd in watches {
                 let _ = inotify::remove_watch(watch, wd);
             }
         }
-        if self.workers.iter().all(|(_, w)| w.watches.is_empty()) {
+        if self.workers.iter().all(|w| w.watches.is_empty()) {
             self.watch = None;
         }
     }
