@@ -17,9 +17,9 @@ pub fn main() -> ExitCode {
 
 /// Its arguments. The message may begin with a dash.
 pub fn ftrig_notify(mut parser: lexopt::Parser) -> Result<u8> {
-    let dir = match parser.next()? {
+    let dir = match cli::next(&mut parser)? {
         Some(Short('h') | Long("help")) => return cli::help(USAGE),
-        Some(Value(dir)) => dir.string()?,
+        Some(Value(dir)) => cli::text(dir)?,
         _ => return Err(cli::usage(USAGE)),
     };
     let mut words = parser.raw_args()?;

@@ -22,10 +22,10 @@ pub fn main() -> ExitCode {
 pub fn ftrig_wait(mut parser: lexopt::Parser) -> Result<u8> {
     let mut timeout = 0;
     let dir = loop {
-        match parser.next()? {
-            Some(Short('t')) => timeout = cli::number("-t", &parser.value()?, 0, u32::MAX.into())?,
+        match cli::next(&mut parser)? {
+            Some(Short('t')) => timeout = cli::number("-t", &mut parser, 0, u32::MAX.into())?,
             Some(Short('h') | Long("help")) => return cli::help(USAGE),
-            Some(Value(dir)) => break dir.string()?,
+            Some(Value(dir)) => break cli::text(dir)?,
             _ => return Err(cli::usage(USAGE)),
         }
     };

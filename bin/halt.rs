@@ -23,7 +23,7 @@ pub fn main() -> ExitCode {
 /// Its options. Those of other systems' programs of these names are taken and mean nothing here.
 pub fn halt(mut parser: lexopt::Parser) -> Result<u8> {
     let mut letter = 'h';
-    while let Some(arg) = parser.next()? {
+    while let Some(arg) = cli::next(&mut parser)? {
         match arg {
             Short('h' | 'f' | 'd' | 'w' | 'n') => {}
             Short('p') => letter = 'p',

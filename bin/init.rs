@@ -27,9 +27,9 @@ pub fn init(parser: lexopt::Parser) -> Result<u8> {
 /// Starts; with `only_command` without any service.
 pub fn start(mut parser: lexopt::Parser, only_command: bool) -> Result<u8> {
     let (mut sources, mut command) = (Vec::new(), Vec::new());
-    while let Some(arg) = parser.next()? {
+    while let Some(arg) = cli::next(&mut parser)? {
         match arg {
-            Short('d') => sources.push(cli::absolute(&parser.value()?.string()?)?),
+            Short('d') => sources.push(cli::absolute(&cli::value(&mut parser)?)?),
             Long("step") => return step(&mut parser),
             Short('h') | Long("help") => return cli::help(USAGE),
             Value(word) => {
@@ -78,7 +78,7 @@ fn wait_for_closing() {
 /// What a built-in oneshot runs, `--step NAME up|down`, and the interpreter of the catch-all logger's `run`.
 fn step(parser: &mut lexopt::Parser) -> Result<u8> {
     settings::store_is_ours(true);
-    let (name, direction) = (parser.value()?.string()?, parser.value()?.string()?);
+    let (name, direction) = (cli::value(parser)?, cli::value(parser)?);
     let blocked = signal::block_all();
     spawn::reserve_window().unable("set up descriptors")?;
     if name == "./run" {

@@ -16,11 +16,11 @@ pub fn main() -> ExitCode {
 /// Its options.
 pub fn instance_create(mut parser: lexopt::Parser) -> Result<u8> {
     let (mut options, mut words) = (LinkOptions::default(), Vec::new());
-    while let Some(arg) = parser.next()? {
+    while let Some(arg) = cli::next(&mut parser)? {
         match arg {
             Short('h') | Long("help") => return cli::help(USAGE),
             Short(letter) if LinkOptions::has(letter) => options.take(letter, &mut parser)?,
-            Value(word) => words.push(word.string()?),
+            Value(word) => words.push(cli::text(word)?),
             _ => return Err(cli::usage(USAGE)),
         }
     }

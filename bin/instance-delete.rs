@@ -17,12 +17,12 @@ pub fn main() -> ExitCode {
 /// Its options.
 pub fn instance_delete(mut parser: lexopt::Parser) -> Result<u8> {
     let (mut wait, mut timeout, mut words) = (true, 0, Vec::new());
-    while let Some(arg) = parser.next()? {
+    while let Some(arg) = cli::next(&mut parser)? {
         match arg {
             Short('X') => wait = false,
-            Short('t') => timeout = cli::number("-t", &parser.value()?, 0, u32::MAX.into())?,
+            Short('t') => timeout = cli::number("-t", &mut parser, 0, u32::MAX.into())?,
             Short('h') | Long("help") => return cli::help(USAGE),
-            Value(word) => words.push(word.string()?),
+            Value(word) => words.push(cli::text(word)?),
             _ => return Err(cli::usage(USAGE)),
         }
     }

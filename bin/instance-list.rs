@@ -15,10 +15,10 @@ pub fn main() -> ExitCode {
 /// Its options.
 pub fn instance_list(mut parser: lexopt::Parser) -> Result<u8> {
     let mut service = None;
-    while let Some(arg) = parser.next()? {
+    while let Some(arg) = cli::next(&mut parser)? {
         match arg {
             Short('h') | Long("help") => return cli::help(USAGE),
-            Value(value) if service.is_none() => service = Some(value.string()?),
+            Value(value) if service.is_none() => service = Some(cli::text(value)?),
             _ => return Err(cli::usage(USAGE)),
         }
     }

@@ -30,11 +30,11 @@ const NOBODY: (u32, u32) = (65534, 65534);
 /// Its options.
 pub fn logutil_service(mut parser: lexopt::Parser) -> Result<u8> {
     let (mut fifo, mut dir) = (None, None);
-    while let Some(arg) = parser.next()? {
+    while let Some(arg) = cli::next(&mut parser)? {
         match arg {
             Short('f') => fifo = Some(parser.value()?),
             Short('h') | Long("help") => return cli::help(USAGE),
-            Value(value) if dir.is_none() => dir = Some(value.string()?),
+            Value(value) if dir.is_none() => dir = Some(cli::text(value)?),
             _ => return Err(cli::usage(USAGE)),
         }
     }

@@ -17,16 +17,16 @@ pub fn main() -> ExitCode {
 /// Its options.
 pub fn mkfifodir(mut parser: lexopt::Parser) -> Result<u8> {
     let (mut force, mut audience, mut dir) = (false, Audience::Public, None);
-    while let Some(arg) = parser.next()? {
+    while let Some(arg) = cli::next(&mut parser)? {
         match arg {
             Short('f') => force = true,
             // The last number of 32 bits is "leave it as it is" to the kernel.
             Short('g') => {
-                let gid = cli::number("-g", &parser.value()?, 0, u64::from(u32::MAX) - 1)?;
+                let gid = cli::number("-g", &mut parser, 0, u64::from(u32::MAX) - 1)?;
                 audience = Audience::Group(gid);
             }
             Short('h') | Long("help") => return cli::help(USAGE),
-            Value(value) if dir.is_none() => dir = Some(value.string()?),
+            Value(value) if dir.is_none() => dir = Some(cli::text(value)?),
             _ => return Err(cli::usage(USAGE)),
         }
     }

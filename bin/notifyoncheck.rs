@@ -29,15 +29,15 @@ pub fn notifyoncheck(mut parser: lexopt::Parser) -> Result<u8> {
     let (mut limits, mut twice, mut fd) = (Limits::default(), false, None);
     let mut check = Some(Next::new(vec![CHECK.into()])?);
     let first = loop {
-        match parser.next()? {
+        match cli::next(&mut parser)? {
             Some(Short('d')) => twice = true,
-            Some(Short('3')) => fd = Some(cli::number("-3", &parser.value()?, 0, i32::MAX as u64)?),
+            Some(Short('3')) => fd = Some(cli::number("-3", &mut parser, 0, i32::MAX as u64)?),
             Some(Short('s')) => limits.first_pause = millis("-s", &mut parser)?,
             Some(Short('T')) => limits.all = some(millis("-T", &mut parser)?),
             Some(Short('t')) => limits.attempt = some(millis("-t", &mut parser)?),
             Some(Short('w')) => limits.pause = millis("-w", &mut parser)?,
             Some(Short('n')) => {
-                let tries = cli::number("-n", &parser.value()?, 0, u32::MAX.into())?;
+                let tries = cli::number("-n", &mut parser, 0, u32::MAX.into())?;
                 limits.tries = Some(tries).filter(|n| *n > 0);
             }
             Some(Short('c')) => check = parse_command(parser.value()?.as_bytes())?,
@@ -53,7 +53,7 @@ pub fn notifyoncheck(mut parser: lexopt::Parser) -> Result<u8> {
 }
 
 fn millis(option: &str, parser: &mut lexopt::Parser) -> Result<Duration> {
-    cli::number(option, &parser.value()?, 0, u32::MAX.into()).map(Duration::from_millis)
+    cli::number(option, parser, 0, u32::MAX.into()).map(Duration::from_millis)
 }
 
 /// 0 is no limit.

@@ -198,7 +198,7 @@ fn find(called: &str) -> Option<(&'static str, Program)> {
 /// Called by its own name: the first argument says what to be.
 fn perennial(mut parser: lexopt::Parser) -> Result<u8> {
     use lexopt::prelude::*;
-    match parser.next()? {
+    match cli::next(&mut parser)? {
         Some(Value(word)) => match (find(&word.to_string_lossy()), word.to_str()) {
             (Some((name, program)), _) => {
                 diag::set_program(name);
@@ -254,9 +254,9 @@ const IN_USR_BIN: [&str; 4] = ["execlineb", "with-contenv", "printcontenv", "log
 fn install(mut parser: lexopt::Parser) -> Result<u8> {
     use lexopt::prelude::*;
     let (mut root, mut s6_names, mut usr_bin) = (None, false, false);
-    while let Some(arg) = parser.next()? {
+    while let Some(arg) = cli::next(&mut parser)? {
         match arg {
-            Long("root") => root = Some(parser.value()?.string()?),
+            Long("root") => root = Some(cli::value(&mut parser)?),
             Long("s6-names") => s6_names = true,
             Long("usr-bin") => usr_bin = true,
             _ => return Err(cli::usage(USAGE)),

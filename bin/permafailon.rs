@@ -21,16 +21,16 @@ pub fn main() -> ExitCode {
 
 /// Its arguments. Without a tally to go by nothing has failed for good.
 pub fn permafailon(mut parser: lexopt::Parser) -> Result<u8> {
-    let first = match parser.next()? {
+    let first = match cli::next(&mut parser)? {
         Some(Short('h') | Long("help")) => return cli::help(USAGE),
         Some(Value(word)) => word,
         _ => return Err(cli::usage(USAGE)),
     };
     let mut words = std::iter::once(first).chain(parser.raw_args()?);
     let mut word = || words.next().ok_or_else(|| cli::usage(USAGE));
-    let seconds = cli::number("seconds", &word()?, 0, u32::MAX.into())?;
-    let count: usize = cli::number("deathcount", &word()?, 1, u32::MAX.into())?;
-    let causes = Causes::parse(&word()?.string()?).map_err(|bad| {
+    let seconds = cli::digits("seconds", &word()?, 0, u32::MAX.into())?;
+    let count: usize = cli::digits("deathcount", &word()?, 1, u32::MAX.into())?;
+    let causes = Causes::parse(&cli::text(word()?)?).map_err(|bad| {
         diag::Error::usage(format!("invalid statuslist: {bad:?} is no exit code, range or signal"))
     })?;
     let program = word()?;

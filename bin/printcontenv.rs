@@ -19,7 +19,7 @@ pub fn main() -> ExitCode {
 /// Its options: none but `--help`.
 pub fn printcontenv(mut parser: lexopt::Parser) -> Result<u8> {
     let mut name = None;
-    while let Some(arg) = parser.next()? {
+    while let Some(arg) = cli::next(&mut parser)? {
         match arg {
             Short('h') | Long("help") => return cli::help(USAGE),
             Value(value) if name.is_none() => name = Some(value),

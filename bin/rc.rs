@@ -33,22 +33,22 @@ pub fn main() -> ExitCode {
 pub fn rc(mut parser: lexopt::Parser) -> Result<u8> {
     let mut args = Args::default();
     let mut command = None;
-    while let Some(arg) = parser.next()? {
+    while let Some(arg) = cli::next(&mut parser)? {
         match arg {
-            Short('l') | Long("live") => args.live = cli::absolute(&parser.value()?.string()?)?,
-            Short('c') => args.compiled = Some(parser.value()?.string()?),
-            Short('p') => args.prefix = parser.value()?.string()?,
-            Short('t') | Long("timeout") => args.timeout = timeout(&parser.value()?.string()?)?,
-            Short('j') | Long("jobs") => args.jobs = Some(cli::number("-j", &parser.value()?, 1, 1 << 20)?),
+            Short('l') | Long("live") => args.live = cli::absolute(&cli::value(&mut parser)?)?,
+            Short('c') => args.compiled = Some(cli::value(&mut parser)?),
+            Short('p') => args.prefix = cli::value(&mut parser)?,
+            Short('t') | Long("timeout") => args.timeout = timeout(&cli::value(&mut parser)?)?,
+            Short('j') | Long("jobs") => args.jobs = Some(cli::number("-j", &mut parser, 1, 1 << 20)?),
             Short('u') => args.up = true,
             Short('d') => args.up = false,
             Short('D') => (args.up, args.even_essential) = (false, true),
             Short('a') => args.all = true,
             Short('b') => args.wait = true,
             Short('n') | Long("dry-run") => args.dry_run = true,
-            Long("ready-within") => args.ready_within = timeout(&parser.value()?.string()?)?,
+            Long("ready-within") => args.ready_within = timeout(&cli::value(&mut parser)?)?,
             Long("no-wait") => args.no_wait = true,
-            Long("root") => args.root = Some(parser.value()?.string()?),
+            Long("root") => args.root = Some(cli::value(&mut parser)?),
             Long("layer") => args.layer = true,
             Long("json") => args.json = true,
             Short('r') => args.reverse = true,
@@ -56,8 +56,8 @@ pub fn rc(mut parser: lexopt::Parser) -> Result<u8> {
             Long("svg") => args.form = Form::Svg,
             Long("up") => args.only_up = true,
             Short('h') | Long("help") => return cli::help(USAGE),
-            Value(word) if command.is_none() => command = Some(word.string()?),
-            Value(word) => args.names.push(word.string()?),
+            Value(word) if command.is_none() => command = Some(cli::text(word)?),
+            Value(word) => args.names.push(cli::text(word)?),
             _ => return Err(cli::usage(USAGE)),
         }
     }

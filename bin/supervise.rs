@@ -21,13 +21,13 @@ pub fn main() -> ExitCode {
 /// things. `--probe`: is this a supervisor?
 pub fn supervise(mut parser: lexopt::Parser) -> Result<u8> {
     let (mut dir, mut many, mut place) = (None, false, Place::common());
-    while let Some(arg) = parser.next()? {
+    while let Some(arg) = cli::next(&mut parser)? {
         match arg {
             Long("listen") => many = true,
-            Long("place") => place = Place::at(&parser.value()?.string()?),
+            Long("place") => place = Place::at(&cli::value(&mut parser)?),
             Long("probe") => return Ok(PROBE_ANSWER),
             Short('h') | Long("help") => return cli::help(USAGE),
-            Value(value) if dir.is_none() => dir = Some(value.string()?),
+            Value(value) if dir.is_none() => dir = Some(cli::text(value)?),
             _ => return Err(cli::usage(USAGE)),
         }
     }

@@ -34,17 +34,17 @@ pub fn main() -> ExitCode {
 pub fn svc(mut parser: lexopt::Parser) -> Result<u8> {
     let (mut letters, mut goal, mut timeout, mut dirs) = (Vec::new(), None, 0, Vec::new());
     let (mut force, mut validate) = (false, false);
-    while let Some(arg) = parser.next()? {
+    while let Some(arg) = cli::next(&mut parser)? {
         match arg {
-            Short('w') => goal = Some(parse_goal(&parser.value()?.string()?)?),
-            Short('T') => timeout = cli::number("-T", &parser.value()?, 0, u32::MAX.into())?,
-            Short('s') => letters.push(parse_signal(&parser.value()?.string()?)?.letter()),
+            Short('w') => goal = Some(parse_goal(&cli::value(&mut parser)?)?),
+            Short('T') => timeout = cli::number("-T", &mut parser, 0, u32::MAX.into())?,
+            Short('s') => letters.push(parse_signal(&cli::value(&mut parser)?)?.letter()),
             Short(letter) if watch::is_command_letter(letter) => letters.push(letter as u8),
             Long("force") => force = true,
             Long("reset") => letters.push(Command::Reset.letter()),
             Long("validate") => validate = true,
             Long("help") => return cli::help(USAGE),
-            Value(dir) => dirs.push(dir.string()?),
+            Value(dir) => dirs.push(cli::text(dir)?),
             _ => return Err(cli::usage(USAGE)),
         }
     }

@@ -19,13 +19,13 @@ pub fn main() -> ExitCode {
 /// Its options.
 pub fn svdt(mut parser: lexopt::Parser) -> Result<u8> {
     let (mut numeric, mut most, mut dir) = (false, tally::MOST, None);
-    while let Some(arg) = parser.next()? {
+    while let Some(arg) = cli::next(&mut parser)? {
         match arg {
             Short('S') => numeric = false,
             Short('s') => numeric = true,
-            Short('n') => most = cli::number("-n", &parser.value()?, 0, u32::MAX.into())?,
+            Short('n') => most = cli::number("-n", &mut parser, 0, u32::MAX.into())?,
             Short('h') | Long("help") => return cli::help(USAGE),
-            Value(value) if dir.is_none() => dir = Some(value.string()?),
+            Value(value) if dir.is_none() => dir = Some(cli::text(value)?),
             _ => return Err(cli::usage(USAGE)),
         }
     }

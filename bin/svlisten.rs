@@ -24,7 +24,7 @@ pub fn main() -> ExitCode {
 pub fn svlisten(mut parser: lexopt::Parser) -> Result<u8> {
     let mut options = WaitOptions::default();
     let first = loop {
-        match parser.next()? {
+        match cli::next(&mut parser)? {
             Some(Short('h') | Long("help")) => return cli::help(USAGE),
             Some(Short(letter)) if WaitOptions::has(letter) => options.take(letter, &mut parser)?,
             Some(Value(word)) => break word,

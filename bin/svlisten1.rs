@@ -19,12 +19,12 @@ pub fn main() -> ExitCode {
 pub fn svlisten1(mut parser: lexopt::Parser) -> Result<u8> {
     let mut options = WaitOptions::default();
     let dir = loop {
-        match parser.next()? {
+        match cli::next(&mut parser)? {
             Some(Short('h') | Long("help")) => return cli::help(USAGE),
             Some(Short(letter)) if WaitOptions::has(letter) && !matches!(letter, 'a' | 'o') => {
                 options.take(letter, &mut parser)?;
             }
-            Some(Value(dir)) => break dir.string()?,
+            Some(Value(dir)) => break cli::text(dir)?,
             _ => return Err(cli::usage(USAGE)),
         }
     };

@@ -26,27 +26,27 @@ const SHORTEST: u64 = 48;
 pub fn svlog(mut parser: lexopt::Parser) -> Result<u8> {
     let (mut options, mut format) = (Options::default(), Format::Text);
     let mut words = Vec::new();
-    while let Some(arg) = parser.next()? {
+    while let Some(arg) = cli::next(&mut parser)? {
         match arg {
             Short('q') => options.verbosity = 0,
             Short('v') => options.verbosity = 2,
             // Reading always stops while something cannot be written: nothing is held in memory.
             Short('b') => {}
             Short('p') => options.protected = true,
-            Short('d') => options.notify = Some(cli::number("-d", &parser.value()?, 3, i32::MAX as u64)?),
+            Short('d') => options.notify = Some(cli::number("-d", &mut parser, 3, i32::MAX as u64)?),
             Short('l') => {
-                let limit: u64 = cli::number("-l", &parser.value()?, 0, 1 << 30)?;
+                let limit: u64 = cli::number("-l", &mut parser, 0, 1 << 30)?;
                 options.limit = if limit == 0 { 0 } else { limit.max(SHORTEST) as usize };
             }
             Short('t') => {
-                let ms = cli::number("-t", &parser.value()?, 0, u32::MAX.into())?;
+                let ms = cli::number("-t", &mut parser, 0, u32::MAX.into())?;
                 options.grace = Duration::from_millis(ms);
             }
             Long("format") => {
                 format =
                     Format::by_name(parser.value()?.as_encoded_bytes()).ok_or_else(|| cli::usage(USAGE))?;
             }
-            Long("spool") => options.spool = Some(parser.value()?.string()?),
+            Long("spool") => options.spool = Some(cli::value(&mut parser)?),
             Long("labels") => return labels(parser.raw_args()?.collect()),
             Short('h') | Long("help") => return cli::help(USAGE),
             Value(word) => {

@@ -16,10 +16,10 @@ pub fn main() -> ExitCode {
 /// Its options.
 pub fn svok(mut parser: lexopt::Parser) -> Result<u8> {
     let mut dir = None;
-    while let Some(arg) = parser.next()? {
+    while let Some(arg) = cli::next(&mut parser)? {
         match arg {
             Short('h') | Long("help") => return cli::help(USAGE),
-            Value(value) if dir.is_none() => dir = Some(value.string()?),
+            Value(value) if dir.is_none() => dir = Some(cli::text(value)?),
             _ => return Err(cli::usage(USAGE)),
         }
     }

@@ -21,7 +21,7 @@ pub fn main() -> ExitCode {
 /// Its options.
 pub fn svperms(mut parser: lexopt::Parser) -> Result<u8> {
     let (mut show, mut access, mut audience, mut dirs) = (false, None, None, Vec::new());
-    while let Some(arg) = parser.next()? {
+    while let Some(arg) = cli::next(&mut parser)? {
         match arg {
             Short('v') => show = true,
             Short('u') => access = Some(Access { status: Who::Owner, control: Who::Owner }),
@@ -37,9 +37,9 @@ pub fn svperms(mut parser: lexopt::Parser) -> Result<u8> {
                 access = Some(Access { status: Who::Public, control: group(&mut parser)? });
             }
             Short('e') => audience = Some(Audience::Public),
-            Short('E') => audience = Some(Audience::Group(parse_group(&parser.value()?.string()?)?)),
+            Short('E') => audience = Some(Audience::Group(parse_group(&cli::value(&mut parser)?)?)),
             Short('h') | Long("help") => return cli::help(USAGE),
-            Value(dir) => dirs.push(dir.string()?),
+            Value(dir) => dirs.push(cli::text(dir)?),
             _ => return Err(cli::usage(USAGE)),
         }
     }
@@ -72,7 +72,7 @@ pub fn svperms(mut parser: lexopt::Parser) -> Result<u8> {
 }
 
 fn group(parser: &mut lexopt::Parser) -> Result<Who> {
-    parse_group(&parser.value()?.string()?).map(Who::Group)
+    parse_group(&cli::value(parser)?).map(Who::Group)
 }
 
 /// Appends a line for each kind of permission. False: something was wrong, which has been said.

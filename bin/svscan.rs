@@ -25,36 +25,36 @@ pub fn svscan(mut parser: lexopt::Parser) -> Result<u8> {
     let mut options = Options::default();
     let (mut dir, mut notify, mut console, mut above) = (None, None, None, false);
     let (mut again, mut child) = (None, None);
-    while let Some(arg) = parser.next()? {
+    while let Some(arg) = cli::next(&mut parser)? {
         match arg {
             Short('C') | Long("services-max") => {
-                options.limits.services = cli::number::<usize>("-C", &parser.value()?, 0, 1 << 32)?.max(4);
+                options.limits.services = cli::number::<usize>("-C", &mut parser, 0, 1 << 32)?.max(4);
             }
             Short('c') => {
-                let both: usize = cli::number("-c", &parser.value()?, 0, 1 << 32)?;
+                let both: usize = cli::number("-c", &mut parser, 0, 1 << 32)?;
                 options.limits.services = both.max(2) * 2;
             }
             Short('L') | Long("name-max") => {
-                let most: usize = cli::number("-L", &parser.value()?, 0, u32::MAX.into())?;
+                let most: usize = cli::number("-L", &mut parser, 0, u32::MAX.into())?;
                 options.limits.name = most.clamp(11, 1019);
             }
             Short('t') | Long("timeout") => {
-                let ms = cli::number("-t", &parser.value()?, 0, u32::MAX.into())?;
+                let ms = cli::number("-t", &mut parser, 0, u32::MAX.into())?;
                 options.rescan = Some(Duration::from_millis(ms)).filter(|d| !d.is_zero());
             }
             Short('d') | Long("notification-fd") => {
-                notify = Some(cli::number::<i32>("-d", &parser.value()?, 3, 1 << 20)?);
+                notify = Some(cli::number::<i32>("-d", &mut parser, 3, 1 << 20)?);
             }
             Short('i') | Long("isolate") => options.isolate = true,
             Short('X') | Long("console-holder") => {
-                console = Some(cli::number::<i32>("-X", &parser.value()?, 3, 1 << 20)?);
+                console = Some(cli::number::<i32>("-X", &mut parser, 3, 1 << 20)?);
             }
             Long("above") => above = true,
-            Long("again") => again = Some(parser.value()?.string()?),
-            Long("child") => child = Pid::from_raw(cli::number("--child", &parser.value()?, 1, 1 << 30)?),
+            Long("again") => again = Some(cli::value(&mut parser)?),
+            Long("child") => child = Pid::from_raw(cli::number("--child", &mut parser, 1, 1 << 30)?),
             Long("probe") => return Ok(PROBE_ANSWER),
             Short('h') | Long("help") => return cli::help(USAGE),
-            Value(value) if dir.is_none() => dir = Some(value.string()?),
+            Value(value) if dir.is_none() => dir = Some(cli::text(value)?),
             _ => return Err(cli::usage(USAGE)),
         }
     }

@@ -20,12 +20,12 @@ pub fn main() -> ExitCode {
 /// Its options.
 pub fn svscanctl(mut parser: lexopt::Parser) -> Result<u8> {
     let (mut letters, mut dir) = (Vec::new(), None);
-    while let Some(arg) = parser.next()? {
+    while let Some(arg) = cli::next(&mut parser)? {
         match arg {
             Short(letter) => letters.push(command(letter).ok_or_else(|| cli::usage(USAGE))?),
             Long("upgrade") => letters.push(Command::Upgrade.letter()),
             Long("help") => return cli::help(USAGE),
-            Value(value) if dir.is_none() => dir = Some(value.string()?),
+            Value(value) if dir.is_none() => dir = Some(cli::text(value)?),
             _ => return Err(cli::usage(USAGE)),
         }
     }

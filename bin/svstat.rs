@@ -41,23 +41,23 @@ pub fn svstat(mut parser: lexopt::Parser) -> Result<u8> {
     let (mut fields, mut numeric, mut json, mut scandir, mut dirs) =
         (Vec::new(), false, false, None, Vec::new());
     let (mut verbose, mut view) = (false, View::Table);
-    while let Some(arg) = parser.next()? {
+    while let Some(arg) = cli::next(&mut parser)? {
         match arg {
             Short('n') => numeric = true,
             Short('v') => verbose = true,
             Short('o') => {
-                for name in parser.value()?.string()?.split(',') {
+                for name in cli::value(&mut parser)?.split(',') {
                     fields.push(Field::by_name(name).ok_or_else(|| unknown_field(name))?);
                 }
             }
-            Short('S') | Long("scandir") => scandir = Some(parser.value()?.string()?),
+            Short('S') | Long("scandir") => scandir = Some(cli::value(&mut parser)?),
             Long("json") => json = true,
             Long("metrics") => view = View::Metrics,
             Long("watch") => view = View::Watch,
             Long("probe") => view = View::Probe,
             Short('h') | Long("help") => return cli::help(USAGE),
             Short(letter) => fields.push(shorthand(letter).ok_or_else(|| cli::usage(USAGE))?),
-            Value(dir) => dirs.push(dir.string()?),
+            Value(dir) => dirs.push(cli::text(dir)?),
             _ => return Err(cli::usage(USAGE)),
         }
     }

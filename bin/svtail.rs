@@ -24,14 +24,14 @@ const COUNT: usize = 10;
 /// Its options.
 pub fn svtail(mut parser: lexopt::Parser) -> Result<u8> {
     let (mut options, mut scandir, mut names) = (Options::default(), None, Vec::new());
-    while let Some(arg) = parser.next()? {
+    while let Some(arg) = cli::next(&mut parser)? {
         match arg {
             Short('f') => options.follow = true,
-            Short('n') => options.count = Some(cli::number("-n", &parser.value()?, 0, u32::MAX.into())?),
-            Long("since") => options.since = Some(tail::since(&parser.value()?.string()?)?),
-            Short('S') | Long("scandir") => scandir = Some(parser.value()?.string()?),
+            Short('n') => options.count = Some(cli::number("-n", &mut parser, 0, u32::MAX.into())?),
+            Long("since") => options.since = Some(tail::since(&cli::value(&mut parser)?)?),
+            Short('S') | Long("scandir") => scandir = Some(cli::value(&mut parser)?),
             Short('h') | Long("help") => return cli::help(USAGE),
-            Value(name) => names.push(name.string()?),
+            Value(name) => names.push(cli::text(name)?),
             _ => return Err(cli::usage(USAGE)),
         }
     }

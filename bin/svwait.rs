@@ -21,11 +21,11 @@ pub fn main() -> ExitCode {
 /// Its options. Waiting for no service is over at once.
 pub fn svwait(mut parser: lexopt::Parser) -> Result<u8> {
     let (mut options, mut dirs) = (WaitOptions::default(), Vec::new());
-    while let Some(arg) = parser.next()? {
+    while let Some(arg) = cli::next(&mut parser)? {
         match arg {
             Short('h') | Long("help") => return cli::help(USAGE),
             Short(letter) if WaitOptions::has(letter) => options.take(letter, &mut parser)?,
-            Value(dir) => dirs.push(dir.string()?),
+            Value(dir) => dirs.push(cli::text(dir)?),
             _ => return Err(cli::usage(USAGE)),
         }
     }

@@ -18,7 +18,7 @@ pub fn main() -> ExitCode {
 
 /// Its options: none but `--help`.
 pub fn with_contenv(mut parser: lexopt::Parser) -> Result<u8> {
-    let program = match parser.next()? {
+    let program = match cli::next(&mut parser)? {
         Some(Value(program)) => program,
         Some(Short('h') | Long("help")) => return cli::help(USAGE),
         _ => return Err(cli::usage(USAGE)),

@@ -8,7 +8,7 @@ use crate::servicedir::event::Audience;
 use crate::servicedir::watch::{self, Goal};
 use crate::sys::signal;
 use crate::time::Mono;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::process::ExitCode;
 
 /// A program: its options in, its exit code out.
@@ -42,17 +42,47 @@ pub fn help(line: &str) -> Result<u8> {
     Ok(diag::code::OK)
 }
 
-/// A number given to an option: decimal digits only, within bounds.
-pub fn number<T: TryFrom<u64>>(option: &str, value: &std::ffi::OsStr, least: u64, most: u64) -> Result<T> {
+/// The next argument.
+#[inline(never)]
+pub fn next(parser: &mut lexopt::Parser) -> Result<Option<lexopt::Arg<'_>>> {
+    Ok(parser.next()?)
+}
+
+/// The value of the option that was just read, as text.
+pub fn value(parser: &mut lexopt::Parser) -> Result<String> {
+    text(parser.value()?)
+}
+
+/// An argument as text.
+#[inline(never)]
+pub fn text(word: OsString) -> Result<String> {
+    Ok(lexopt::ValueExt::string(word)?)
+}
+
+/// The value of the option that was just read, which is a number: decimal digits only, within bounds.
+pub fn number<T: TryFrom<u64>>(
+    option: &str,
+    parser: &mut lexopt::Parser,
+    least: u64,
+    most: u64,
+) -> Result<T> {
+    digits(option, &parser.value()?, least, most)
+}
+
+/// A number given to us as an option or an argument.
+pub fn digits<T: TryFrom<u64>>(name: &str, value: &OsStr, least: u64, most: u64) -> Result<T> {
     let text = value.to_str().unwrap_or_default();
-    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    text.parse::<u64>()
-        .ok()
-        .filter(|n| digits && (least..=most).contains(n))
-        .and_then(|n| T::try_from(n).ok())
-        .ok_or_else(|| {
-            Error::usage(format!("invalid value for {option}: {text:?} is no number from {least} to {most}"))
-        })
+    let number = plain_number(text).filter(|n| (least..=most).contains(n));
+    number.and_then(|n| T::try_from(n).ok()).ok_or_else(|| no_number(name, text, least, most))
+}
+
+fn plain_number(text: &str) -> Option<u64> {
+    text.parse().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit()))
+}
+
+#[cold]
+fn no_number(name: &str, text: &str, least: u64, most: u64) -> Error {
+    Error::usage(format!("invalid value for {name}: {text:?} is no number from {least} to {most}"))
 }
 
 /// A path given to us, for those who are in another directory: supervisors, and whoever comes after us.
@@ -88,7 +118,7 @@ impl WaitOptions {
         match letter {
             'a' => self.any = false,
             'o' => self.any = true,
-            't' => self.timeout = number("-t", &parser.value()?, 0, u32::MAX.into())?,
+            't' => self.timeout = number("-t", parser, 0, u32::MAX.into())?,
             letter => self.goal = Goal::from_letter(letter).unwrap_or(self.goal),
         }
         Ok(())
@@ -131,7 +161,7 @@ impl LinkOptions {
             'D' => self.begin = Begin::DownForGood,
             'f' => self.force = true,
             'P' => self.public = true,
-            _ => self.timeout = number("-t", &parser.value()?, 0, u32::MAX.into())?,
+            _ => self.timeout = number("-t", parser, 0, u32::MAX.into())?,
         }
         Ok(())
     }

@@ -32,7 +32,7 @@ const WRONG_KIND: u8 = 5;
 
 /// A number that is a verbosity, or milliseconds.
 fn number(option: &str, parser: &mut lexopt::Parser) -> Result<u32> {
-    cli::number(option, &parser.value()?, 0, u32::MAX.into())
+    cli::number(option, parser, 0, u32::MAX.into())
 }
 
 fn absolute(what: &str, path: &str) -> Result<()> {
@@ -52,12 +52,12 @@ const RC_USAGE: &str = "s6-rc [ -v verbosity ] [ -n dryrunthrottle ] [ -t timeou
 pub fn rc(mut parser: lexopt::Parser) -> Result<u8> {
     let mut args = Args::default();
     let (mut verbosity, mut prune, mut essentials, mut command) = (1, false, true, None);
-    while let Some(arg) = parser.next()? {
+    while let Some(arg) = cli::next(&mut parser)? {
         match arg {
             Short('v') | Long("verbosity") => verbosity = number("-v", &mut parser)?,
             Short('n') | Long("dry-run") => args.dry_run = number("-n", &mut parser).map(|_| true)?,
             Short('t') | Long("timeout") => args.timeout = milliseconds(&mut parser)?,
-            Short('l') | Long("livedir") => args.live = parser.value()?.string()?,
+            Short('l') | Long("livedir") => args.live = cli::value(&mut parser)?,
             Short('u') | Long("up") => (args.up, args.even_essential) = (true, false),
             Short('d') | Long("down") => (args.up, args.even_essential) = (false, false),
             Short('D') | Long("all-down") => (args.up, args.even_essential) = (false, true),
@@ -68,8 +68,8 @@ pub fn rc(mut parser: lexopt::Parser) -> Result<u8> {
             Short('e') | Long("without-essentials") => essentials = false,
             Short('X') | Long("no-lock") => {}
             Short('h') | Long("help") => return cli::help(RC_USAGE),
-            Value(word) if command.is_none() => command = Some(word.string()?),
-            Value(word) => args.names.push(word.string()?),
+            Value(word) if command.is_none() => command = Some(cli::text(word)?),
+            Value(word) => args.names.push(cli::text(word)?),
             _ => return Err(cli::usage(RC_USAGE)),
         }
     }
@@ -205,13 +205,13 @@ const COMPILE_USAGE: &str = "s6-rc-compile [ -v verbosity ] [ -h fdholder-user ]
 /// `s6-rc-compile`.
 pub fn compile(mut parser: lexopt::Parser) -> Result<u8> {
     let mut words = Vec::new();
-    while let Some(arg) = parser.next()? {
+    while let Some(arg) = cli::next(&mut parser)? {
         match arg {
             Short('v') | Long("verbosity") => drop(number("-v", &mut parser)?),
             Short('h') | Long("fdholder-user") => drop(parser.value()?),
             Short('b') | Long("block") => {}
             Long("help") => return cli::help(COMPILE_USAGE),
-            Value(word) => words.push(word.string()?),
+            Value(word) => words.push(cli::text(word)?),
             _ => return Err(cli::usage(COMPILE_USAGE)),
         }
     }
@@ -231,17 +231,17 @@ const COMPILED: &str = "/etc/s6-rc/compiled";
 pub fn init(mut parser: lexopt::Parser) -> Result<u8> {
     let mut args = Args::default();
     let (mut compiled, mut dereference) = (COMPILED.to_owned(), false);
-    while let Some(arg) = parser.next()? {
+    while let Some(arg) = cli::next(&mut parser)? {
         match arg {
-            Short('c') | Long("bootdb") => compiled = parser.value()?.string()?,
-            Short('l') | Long("livedir") => args.live = parser.value()?.string()?,
-            Short('p') | Long("prefix") => args.prefix = parser.value()?.string()?,
+            Short('c') | Long("bootdb") => compiled = cli::value(&mut parser)?,
+            Short('l') | Long("livedir") => args.live = cli::value(&mut parser)?,
+            Short('p') | Long("prefix") => args.prefix = cli::value(&mut parser)?,
             Short('t') | Long("timeout") => args.timeout = milliseconds(&mut parser)?,
             Short('v') | Long("verbosity") => drop(number("-v", &mut parser)?),
             Short('d') => dereference = true,
             Short('b') | Long("block") => {}
             Short('h') | Long("help") => return cli::help(INIT_USAGE),
-            Value(word) => args.names.push(word.string()?),
+            Value(word) => args.names.push(cli::text(word)?),
             _ => return Err(cli::usage(INIT_USAGE)),
         }
     }
@@ -287,9 +287,9 @@ struct Database {
 /// `s6-rc-db`.
 pub fn db(mut parser: lexopt::Parser) -> Result<u8> {
     let (mut dir, mut up, mut essentials, mut words) = (crate::init::place::live(), true, true, Vec::new());
-    while let Some(arg) = parser.next()? {
+    while let Some(arg) = cli::next(&mut parser)? {
         match arg {
-            Short('c' | 'l') | Long("livedir" | "compiled") => dir = parser.value()?.string()?,
+            Short('c' | 'l') | Long("livedir" | "compiled") => dir = cli::value(&mut parser)?,
             Short('u') | Long("up") => up = true,
             Short('d') | Long("down") => up = false,
             Short('E') | Long("with-essentials") => essentials = true,
@@ -297,7 +297,7 @@ pub fn db(mut parser: lexopt::Parser) -> Result<u8> {
             Short('b') | Long("block") => {}
             Short('v') | Long("verbosity") => drop(number("-v", &mut parser)?),
             Short('h') | Long("help") => return cli::help(DB_USAGE),
-            Value(word) => words.push(word.string()?),
+            Value(word) => words.push(cli::text(word)?),
             _ => return Err(cli::usage(DB_USAGE)),
         }
     }
@@ -436,18 +436,18 @@ const UPDATE_USAGE: &str = "s6-rc-update [ -n ] [ -v verbosity ] [ -t timeout ] 
 pub fn update(mut parser: lexopt::Parser) -> Result<u8> {
     let mut args = Args::default();
     let mut conversion = None;
-    while let Some(arg) = parser.next()? {
+    while let Some(arg) = cli::next(&mut parser)? {
         match arg {
             Short('n') | Long("dry-run") => args.dry_run = true,
             Short('v') | Long("verbosity") => drop(number("-v", &mut parser)?),
             Short('t') | Long("timeout") => args.timeout = milliseconds(&mut parser)?,
-            Short('l') | Long("livedir") => args.live = parser.value()?.string()?,
-            Short('f') | Long("conversion-file") => conversion = Some(parser.value()?.string()?),
+            Short('l') | Long("livedir") => args.live = cli::value(&mut parser)?,
+            Short('f') | Long("conversion-file") => conversion = Some(cli::value(&mut parser)?),
             Short('b') | Long("block") => args.wait = true,
             Short('e') | Long("force-essentials") => args.even_essential = true,
             Short('E') | Long("keep-essentials") => args.even_essential = false,
             Short('h') | Long("help") => return cli::help(UPDATE_USAGE),
-            Value(word) => args.names.push(word.string()?),
+            Value(word) => args.names.push(cli::text(word)?),
             _ => return Err(cli::usage(UPDATE_USAGE)),
         }
     }
