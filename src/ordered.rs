@@ -9,7 +9,6 @@
 use std::borrow::Borrow;
 use std::collections::BinaryHeap;
 use std::fmt;
-use std::iter::Flatten;
 use std::ops::{BitOr, Index};
 use std::{slice, vec};
 
@@ -202,27 +201,27 @@ impl<K, V> Map<K, V> {
 
     /// All entries in order.
     pub fn iter(&self) -> Iter<'_, K, V> {
-        self.blocks.iter().flatten().map(|(key, value)| (key, value))
+        flat(self.blocks.iter()).map(|(key, value)| (key, value))
     }
 
     /// All entries in order, the values to be changed.
     pub fn iter_mut(&mut self) -> IterMut<'_, K, V> {
-        self.blocks.iter_mut().flatten().map(|(key, value)| (&*key, value))
+        flat(self.blocks.iter_mut()).map(|(key, value)| (&*key, value))
     }
 
     /// The keys in order.
     pub fn keys(&self) -> impl DoubleEndedIterator<Item = &K> + Clone {
-        self.blocks.iter().flatten().map(|(key, _)| key)
+        flat(self.blocks.iter()).map(|(key, _)| key)
     }
 
     /// The values in the order of their keys.
     pub fn values(&self) -> impl DoubleEndedIterator<Item = &V> + Clone {
-        self.blocks.iter().flatten().map(|(_, value)| value)
+        flat(self.blocks.iter()).map(|(_, value)| value)
     }
 
     /// The values in the order of their keys, to be changed.
     pub fn values_mut(&mut self) -> impl DoubleEndedIterator<Item = &mut V> {
-        self.blocks.iter_mut().flatten().map(|(_, value)| value)
+        flat(self.blocks.iter_mut()).map(|(_, value)| value)
     }
 
     /// The keys in order.
@@ -236,16 +235,67 @@ impl<K, V> Map<K, V> {
     }
 }
 
+/// One block's entries after the other's. The standard library's `Flatten` does the same, with a loop of its own for
+/// each closure that an iterator is ever given; of this there is one function for each type.
+#[derive(Clone)]
+pub struct Flat<B, E> {
+    blocks: B,
+    front: E,
+    back: E,
+}
+
+fn flat<B, E: Default>(blocks: B) -> Flat<B, E> {
+    Flat { blocks, front: E::default(), back: E::default() }
+}
+
+impl<B: Iterator<Item: IntoIterator<IntoIter = E>>, E: Iterator> Iterator for Flat<B, E> {
+    type Item = E::Item;
+
+    #[inline(never)]
+    fn next(&mut self) -> Option<E::Item> {
+        loop {
+            if let Some(entry) = self.front.next() {
+                return Some(entry);
+            }
+            match self.blocks.next() {
+                Some(block) => self.front = block.into_iter(),
+                None => return self.back.next(),
+            }
+        }
+    }
+}
+
+impl<B, E> DoubleEndedIterator for Flat<B, E>
+where
+    B: DoubleEndedIterator<Item: IntoIterator<IntoIter = E>>,
+    E: DoubleEndedIterator,
+{
+    #[inline(never)]
+    fn next_back(&mut self) -> Option<E::Item> {
+        loop {
+            if let Some(entry) = self.back.next_back() {
+                return Some(entry);
+            }
+            match self.blocks.next_back() {
+                Some(block) => self.back = block.into_iter(),
+                None => return self.front.next_back(),
+            }
+        }
+    }
+}
+
 /// What [`Map::iter`] returns.
-pub type Iter<'a, K, V> =
-    std::iter::Map<Flatten<slice::Iter<'a, Vec<(K, V)>>>, fn(&'a (K, V)) -> (&'a K, &'a V)>;
+pub type Iter<'a, K, V> = std::iter::Map<
+    Flat<slice::Iter<'a, Vec<(K, V)>>, slice::Iter<'a, (K, V)>>,
+    fn(&'a (K, V)) -> (&'a K, &'a V),
+>;
 
 impl<K, V> IntoIterator for Map<K, V> {
     type Item = (K, V);
-    type IntoIter = Flatten<vec::IntoIter<Vec<(K, V)>>>;
+    type IntoIter = Flat<vec::IntoIter<Vec<(K, V)>>, vec::IntoIter<(K, V)>>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.blocks.into_iter().flatten()
+        flat(self.blocks.into_iter())
     }
 }
 
@@ -259,8 +309,10 @@ impl<'a, K, V> IntoIterator for &'a Map<K, V> {
 }
 
 /// What [`Map::iter_mut`] returns.
-pub type IterMut<'a, K, V> =
-    std::iter::Map<Flatten<slice::IterMut<'a, Vec<(K, V)>>>, fn(&'a mut (K, V)) -> (&'a K, &'a mut V)>;
+pub type IterMut<'a, K, V> = std::iter::Map<
+    Flat<slice::IterMut<'a, Vec<(K, V)>>, slice::IterMut<'a, (K, V)>>,
+    fn(&'a mut (K, V)) -> (&'a K, &'a mut V),
+>;
 
 impl<'a, K, V> IntoIterator for &'a mut Map<K, V> {
     type Item = (&'a K, &'a mut V);
@@ -440,15 +492,17 @@ impl<T> Set<T> {
 
     /// All items in order.
     pub fn iter(&self) -> SetIter<'_, T> {
-        self.0.blocks.iter().flatten().map(|(item, ())| item)
+        flat(self.0.blocks.iter()).map(|(item, ())| item)
     }
 }
 
 /// What [`Set::iter`] returns.
-pub type SetIter<'a, T> = std::iter::Map<Flatten<slice::Iter<'a, Vec<(T, ())>>>, fn(&'a (T, ())) -> &'a T>;
+pub type SetIter<'a, T> =
+    std::iter::Map<Flat<slice::Iter<'a, Vec<(T, ())>>, slice::Iter<'a, (T, ())>>, fn(&'a (T, ())) -> &'a T>;
 
 /// What iterating over a set itself returns.
-pub type SetIntoIter<T> = std::iter::Map<Flatten<vec::IntoIter<Vec<(T, ())>>>, fn((T, ())) -> T>;
+pub type SetIntoIter<T> =
+    std::iter::Map<Flat<vec::IntoIter<Vec<(T, ())>>, vec::IntoIter<(T, ())>>, fn((T, ())) -> T>;
 
 impl<T> IntoIterator for Set<T> {
     type Item = T;
