@@ -17,18 +17,11 @@ mod rest;
 mod state;
 
 use std::process::ExitCode;
-use support::runner::{self, Scenario};
-use support::{Programs, World};
+use support::World;
+use support::runner;
 
 fn main() -> ExitCode {
-    let programs = || Programs { dir: runner::shared_dir().join("programs"), prefix: "" };
-    let scenarios: Vec<Scenario<'_>> = SCENARIOS
-        .iter()
-        .map(|(name, scenario)| Scenario::new(*name, move || scenario(&World::new(programs(), programs()))))
-        .collect();
-    runner::run("ancestors", &scenarios, || {
-        Programs::link(env!("CARGO_BIN_EXE_perennial"), programs().dir, "");
-    })
+    runner::run_in_worlds("ancestors", SCENARIOS)
 }
 
 type Entry = (&'static str, fn(&World));

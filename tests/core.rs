@@ -16,23 +16,14 @@ use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::{Command, ExitCode};
-use support::runner::{self, Scenario};
+use support::runner;
 use support::{
-    Programs, Running, SLEEP, World, descendants, is_alive, is_locked, kill, mkfifo, parent, read, stat,
-    until, until_eq,
+    Running, SLEEP, World, descendants, is_alive, is_locked, kill, mkfifo, parent, read, stat, until,
+    until_eq,
 };
 
 fn main() -> ExitCode {
-    let shipped = std::env::var("PERENNIAL").ok();
-    let executable = shipped.as_deref().unwrap_or(env!("CARGO_BIN_EXE_perennial"));
-    let programs = || Programs { dir: runner::shared_dir().join("programs"), prefix: "" };
-    let scenarios: Vec<Scenario<'_>> = SCENARIOS
-        .iter()
-        .map(|(name, scenario)| Scenario::new(*name, move || scenario(&World::new(programs(), programs()))))
-        .collect();
-    runner::run("core", &scenarios, || {
-        Programs::link(executable, programs().dir, "");
-    })
+    runner::run_in_worlds("core", SCENARIOS)
 }
 
 type Entry = (&'static str, fn(&World));

@@ -13,18 +13,11 @@ use proptest::test_runner::{Config, TestRunner};
 use rustix::process::Signal;
 use std::fs;
 use std::process::ExitCode;
-use support::runner::{self, Scenario};
+use support::runner;
 use support::{Programs, Running, SLEEP, Service, World, is_alive, kill, stat, until, until_eq};
 
 fn main() -> ExitCode {
-    let executable =
-        std::env::var("PERENNIAL").unwrap_or_else(|_| env!("CARGO_BIN_EXE_perennial").to_owned());
-    let programs = || Programs { dir: runner::shared_dir().join("programs"), prefix: "" };
-    let scenarios: Vec<Scenario<'_>> = SCENARIOS
-        .iter()
-        .map(|(name, scenario)| Scenario::new(*name, move || scenario(&World::new(programs(), programs()))))
-        .collect();
-    runner::run("features", &scenarios, || drop(Programs::link(&executable, programs().dir, "")))
+    runner::run_in_worlds("features", SCENARIOS)
 }
 
 type Entry = (&'static str, fn(&World));

@@ -9,19 +9,11 @@ use rustix::process::Signal;
 use std::fs;
 use std::io::Write;
 use std::process::ExitCode;
-use support::runner::{self, Scenario};
-use support::{Programs, Service, World, descendants, is_alive, kill, parent, read, stat, until};
+use support::runner;
+use support::{Service, World, descendants, is_alive, kill, parent, read, stat, until};
 
 fn main() -> ExitCode {
-    let programs = || Programs { dir: runner::shared_dir().join("programs"), prefix: "" };
-    let scenarios: Vec<Scenario<'_>> = SCENARIOS
-        .iter()
-        .map(|(name, scenario)| Scenario::new(*name, move || scenario(&World::new(programs(), programs()))))
-        .collect();
-    let other = std::env::var("PERENNIAL").ok();
-    runner::run("loggers", &scenarios, || {
-        Programs::link(other.as_deref().unwrap_or(env!("CARGO_BIN_EXE_perennial")), programs().dir, "");
-    })
+    runner::run_in_worlds("loggers", SCENARIOS)
 }
 
 type Entry = (&'static str, fn(&World));

@@ -12,22 +12,15 @@ use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
-use support::runner::{self, Scenario};
-use support::{Programs, Running, SLEEP, Service, World, is_alive, kill, parent, until};
+use support::runner;
+use support::{Running, SLEEP, Service, World, is_alive, kill, parent, until};
 
 /// Says to a copy of this program that it may mount.
 const MAY_MOUNT: &str = "PERENNIAL_RESOURCES_MAY_MOUNT";
 
 fn main() -> ExitCode {
     enter_mount_namespace();
-    let programs = || Programs { dir: runner::shared_dir().join("programs"), prefix: "" };
-    let scenarios: Vec<Scenario<'_>> = SCENARIOS
-        .iter()
-        .map(|(name, scenario)| Scenario::new(*name, move || scenario(&World::new(programs(), programs()))))
-        .collect();
-    runner::run("resources", &scenarios, || {
-        Programs::link(env!("CARGO_BIN_EXE_perennial"), programs().dir, "");
-    })
+    runner::run_in_worlds("resources", SCENARIOS)
 }
 
 /// Goes on in a mount namespace, where one is to be had, so that scenarios can have file systems of their own.

@@ -9,19 +9,11 @@ use std::fs;
 use std::process::ExitCode;
 use std::time::Duration;
 use support::refuse::{BEFORE_5_3, refuse};
-use support::runner::{self, Scenario};
-use support::{Programs, SLEEP, World, is_alive, kill, parent, until};
+use support::runner;
+use support::{SLEEP, World, is_alive, kill, parent, until};
 
 fn main() -> ExitCode {
-    let programs = || Programs { dir: runner::shared_dir().join("programs"), prefix: "" };
-    let scenarios: Vec<Scenario<'_>> = SCENARIOS
-        .iter()
-        .map(|(name, scenario)| Scenario::new(*name, move || scenario(&World::new(programs(), programs()))))
-        .collect();
-    let other = std::env::var("PERENNIAL").ok();
-    runner::run("takeover", &scenarios, || {
-        Programs::link(other.as_deref().unwrap_or(env!("CARGO_BIN_EXE_perennial")), programs().dir, "");
-    })
+    runner::run_in_worlds("takeover", SCENARIOS)
 }
 
 type Entry = (&'static str, fn(&World));

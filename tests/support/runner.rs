@@ -3,7 +3,7 @@
 //! The test program executes itself once for each scenario. That process is a subreaper: whatever the
 //! scenario starts stays below it, and is ended with it by pid.
 
-use super::{descendants, kill, read, show};
+use super::{Programs, World, descendants, kill, read, show};
 use perennial::sys::wait;
 use rustix::process::Signal;
 use std::fs;
@@ -50,7 +50,20 @@ pub fn run(program: &str, scenarios: &[Scenario<'_>], prepare: impl FnOnce()) ->
     run_patiently(program, scenarios, SCENARIO_PATIENCE, prepare)
 }
 
-/// The same for scenarios that may take this long.
+/// Runs scenarios that each get a world, made of this build's programs or of the file that PERENNIAL names.
+pub fn run_in_worlds(program: &str, scenarios: &[(&'static str, fn(&World))]) -> ExitCode {
+    let programs = || Programs { dir: shared_dir().join("programs"), prefix: "" };
+    let scenarios: Vec<Scenario<'_>> = scenarios
+        .iter()
+        .map(|(name, scenario)| Scenario::new(*name, move || scenario(&World::new(programs(), programs()))))
+        .collect();
+    let other = std::env::var("PERENNIAL").ok();
+    run(program, &scenarios, || {
+        Programs::link(other.as_deref().unwrap_or(env!("CARGO_BIN_EXE_perennial")), programs().dir, "");
+    })
+}
+
+/// The same as [`run`] for scenarios that may take this long.
 pub fn run_patiently(
     program: &str,
     scenarios: &[Scenario<'_>],
