@@ -101,7 +101,7 @@ impl Given {
 
     fn number(&self, name: &str, default: u32, least: u64, most: u64) -> Result<u32> {
         let Some(value) = self.text(name) else { return Ok(default) };
-        cli::number(&format!("--{name}"), value.as_ref(), least, most)
+        cli::digits(&format!("--{name}"), value.as_ref(), least, most)
     }
 
     /// In milliseconds; one below `least` is no such time.

@@ -17,17 +17,14 @@ mod rest;
 mod state;
 
 use std::process::ExitCode;
-use support::World;
 use support::runner;
 
 fn main() -> ExitCode {
     runner::run_in_worlds("ancestors", SCENARIOS)
 }
 
-type Entry = (&'static str, fn(&World));
-
-const SCENARIOS: &[Entry] = &[
-    ("a064_hundreds_of_rotations", rest::a064_thousands_of_rotations),
+const SCENARIOS: &[runner::InWorld] = &[
+    ("a064_hundreds_of_rotations", rest::a064_hundreds_of_rotations),
     ("a069_a_logger_that_comes_later", rest::a069_a_logger_that_comes_later),
     ("a086_a_service_that_restarts_itself", rest::a086_a_service_that_restarts_itself),
     ("a099_names_that_begin_with_a_digit", rest::a099_names_that_begin_with_a_digit),

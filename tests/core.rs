@@ -26,9 +26,7 @@ fn main() -> ExitCode {
     runner::run_in_worlds("core", SCENARIOS)
 }
 
-type Entry = (&'static str, fn(&World));
-
-const SCENARIOS: &[Entry] = &[
+const SCENARIOS: &[runner::InWorld] = &[
     ("lives_are_counted", lives_are_counted),
     ("death_tally_is_bounded", death_tally_is_bounded),
     ("deaths_close_together", deaths_close_together),

@@ -20,9 +20,7 @@ fn main() -> ExitCode {
     runner::run_in_worlds("features", SCENARIOS)
 }
 
-type Entry = (&'static str, fn(&World));
-
-const SCENARIOS: &[Entry] = &[
+const SCENARIOS: &[runner::InWorld] = &[
     ("environment", environment),
     ("attributes", attributes),
     ("account", account),

@@ -16,9 +16,7 @@ fn main() -> ExitCode {
     runner::run_in_worlds("loggers", SCENARIOS)
 }
 
-type Entry = (&'static str, fn(&World));
-
-const SCENARIOS: &[Entry] = &[
+const SCENARIOS: &[runner::InWorld] = &[
     ("renamed_while_nobody_supervises", renamed_while_nobody_supervises),
     ("taken_away_while_the_logger_finishes", taken_away_while_the_logger_finishes),
     ("the_last_logger_is_killed", the_last_logger_is_killed),

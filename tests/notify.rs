@@ -293,11 +293,9 @@ fn start_deadline_moves_with_progress(w: &World) {
 /// In a definition of rc `timeout-up` is rc's, and moves in the same way; it shows what is said.
 fn rc_waits_while_it_gets_on(_: &World) {
     let Some(image) = Image::new() else { return };
-    let run = format!(
-        "exec python3 -S -c \"$(cat /run/service/$1/data/say)\nfor n in range(int(sys.argv[1])): \
+    let run = "exec python3 -S -c \"$(cat /run/service/$1/data/say)\nfor n in range(int(sys.argv[1])): \
          say('STATUS=step %d' % n); time.sleep(0.3)\ntime.sleep(1000 if len(sys.argv) > 2 else 0); \
-         say('READY=1'); time.sleep(1000)\""
-    );
+         say('READY=1'); time.sleep(1000)\"";
     let image = image
         .longrun("moves", &format!("{run} 8"), &[])
         .file("moves/notify-socket", "")

@@ -45,9 +45,7 @@ fn enter_mount_namespace() {
     }
 }
 
-type Entry = (&'static str, fn(&World));
-
-const SCENARIOS: &[Entry] = &[
+const SCENARIOS: &[runner::InWorld] = &[
     ("full_disk", full_disk),
     ("no_processes", no_processes),
     ("no_descriptors_to_tell", no_descriptors_to_tell),

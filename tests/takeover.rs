@@ -16,9 +16,7 @@ fn main() -> ExitCode {
     runner::run_in_worlds("takeover", SCENARIOS)
 }
 
-type Entry = (&'static str, fn(&World));
-
-const SCENARIOS: &[Entry] = &[
+const SCENARIOS: &[runner::InWorld] = &[
     ("a_stop_that_has_begun", a_stop_that_has_begun),
     ("what_was_to_be_pruned", what_was_to_be_pruned),
     ("killed_is_not_crashed", killed_is_not_crashed),

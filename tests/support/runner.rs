@@ -50,8 +50,11 @@ pub fn run(program: &str, scenarios: &[Scenario<'_>], prepare: impl FnOnce()) ->
     run_patiently(program, scenarios, SCENARIO_PATIENCE, prepare)
 }
 
+/// A scenario that gets a world, by its name.
+pub type InWorld = (&'static str, fn(&World));
+
 /// Runs scenarios that each get a world, made of this build's programs or of the file that PERENNIAL names.
-pub fn run_in_worlds(program: &str, scenarios: &[(&'static str, fn(&World))]) -> ExitCode {
+pub fn run_in_worlds(program: &str, scenarios: &[InWorld]) -> ExitCode {
     let programs = || Programs { dir: shared_dir().join("programs"), prefix: "" };
     let scenarios: Vec<Scenario<'_>> = scenarios
         .iter()
