@@ -25,6 +25,7 @@ const SCENARIOS: &[Entry] = &[
     ("once_twice_and_without_a_session", once_twice_and_without_a_session),
     ("pid_file", pid_file),
     ("strangers_and_stale_files", strangers_and_stale_files),
+    ("without_brands", without_brands),
     ("failed_starts", failed_starts),
     ("dead_at_once", dead_at_once),
     ("many_at_once", many_at_once),
@@ -152,6 +153,24 @@ fn strangers_and_stale_files(w: &World) {
     );
     w.ok("svc", &["-wU", "-T", "30000", "-u", &a.path]);
     assert_eq!((a.pid(), a.read("seen")), (named(&a), String::new()));
+}
+
+/// Where the limit that tells them apart is somebody else's, a pid-file does.
+fn without_brands(w: &World) {
+    let a = service(w, "a", "setsid -f MAIN");
+    a.file("limits", "locks 1000\n").file("restart", "never");
+    let run = "setsid -f MAIN; until [ -s main ]; do sleep 0.01; done; cp main run.pid";
+    let b = service(w, "b", run);
+    b.file("limits", "locks 1000\n").file("pid-file", "run.pid");
+    let svscan = w.svscan(&[]);
+    w.ok("svc", &["-wU", "-T", "30000", "-u", &b.path]);
+    assert_eq!(b.pid(), named(&b));
+    until("nobody is found", || {
+        svscan.said().contains("supervise a: warning: unable to start run: forking: ")
+    });
+    kill(named(&a), Signal::KILL);
+    w.ok("svc", &["-wD", "-T", "30000", "-d", &b.path]);
+    assert!(!is_alive(named(&b)));
 }
 
 /// Each says why, keeps its code, and leaves nobody behind.

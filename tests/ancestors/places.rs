@@ -52,7 +52,7 @@ pub fn a035_states_on_two_file_systems(w: &World) {
     let script = format!(
         "{}; mount -t tmpfs tmpfs one; mount -t tmpfs tmpfs two; svscan scan >said 2>&1 & s=$!
          until_ grep -q here scan/a/log/all; until_ test -e one/supervise/status -a -e two/supervise/status; svc -wr -T 30000 -r scan/a; svc -wr -T 30000 -r scan/a/log
-         svc -wr -T 30000 -k scan/a; svstat -o up scan/a; svstat -o up scan/a/log; svdt scan/a | wc -l; ls one/supervise two/supervise | grep -c status
+         svc -wr -T 30000 -k scan/a; svstat -o up scan/a; svstat -o up scan/a/log; svdt scan/a | wc -l; ls one/supervise two/supervise | grep -cx status
          svscanctl -t scan; wait $s",
         words(w)
     );

@@ -43,6 +43,8 @@ pub(super) struct Aux {
     pub(super) seek: Option<Seek>,
     /// What it says of itself, with `notify-socket`.
     pub(super) hearing: Option<Box<Hearing>>,
+    /// Whoever descends from run cannot be told by a brand.
+    pub(super) unbranded: bool,
 }
 
 /// So much of what who is asked writes is kept, in bytes.
@@ -65,6 +67,7 @@ impl Aux {
             unwell: None,
             seek: None,
             hearing: None,
+            unbranded: false,
         }
     }
 

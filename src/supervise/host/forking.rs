@@ -29,7 +29,7 @@ use crate::process::{End, Pid, WaitStatus};
 use crate::servicedir::control::Command;
 use crate::servicedir::feature::Faulty;
 use crate::supervise::descent::Member;
-use crate::supervise::machine::{Event, State, To, Told};
+use crate::supervise::machine::{Event, Leave, State, To, Told};
 use crate::sys::attributes::brand_of;
 use crate::sys::process::{self, Stat};
 use crate::sys::{Errno, clock};
@@ -55,6 +55,9 @@ const WRITING: Duration = Duration::from_secs(10);
 
 /// Between two looks, at first and at most.
 const PAUSES: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(100)];
+
+/// Why a start has failed after which there is nobody to follow.
+const NOBODY: &str = "it ended and left nobody in the background";
 
 /// What a look came to.
 enum Look {
@@ -109,7 +112,10 @@ impl Host {
             }
             (End::Exit(0), true, Told::Nobody) => {
                 let found = self.look_for_main(id);
-                if let Look::Found(main) = found {
+                // One that is dead too has not taken its place.
+                if let Look::Found(main) = found
+                    && main.1.state != b'Z'
+                {
                     self.hand_over(id, main, false);
                     return true;
                 }
@@ -126,10 +132,22 @@ impl Host {
         let now = clock::mono();
         let until =
             Some(now.after(limit)).filter(|_| features.pid_file.is_none() || features.timeout_up.is_none());
-        if let Some(aux) = self.aux(id) {
-            aux.seek = Some(Seek { at: now, pause: PAUSES[0], until });
+        let seek = Seek { at: now, pause: PAUSES[0], until };
+        match self.aux(id) {
+            Some(aux) => aux.seek = Some(seek),
+            // There is no room to look more than once.
+            None => return self.look_once(id),
         }
         self.seek_on(id, now);
+    }
+
+    /// Somebody is followed now, or nobody.
+    fn look_once(&mut self, id: Id) {
+        match self.look_for_main(id) {
+            Look::Found(main) => self.settle_on(id, main),
+            Look::NotYet(why, _) => self.end_seek(id, why),
+            Look::Nobody => self.end_seek(id, NOBODY.to_owned()),
+        }
     }
 
     /// Looks, if it is time.
@@ -150,14 +168,14 @@ impl Host {
                 }
                 self.set_timer(id);
             }
-            Look::Nobody => self.end_seek(id, "it ended and left nobody in the background".to_owned()),
+            Look::Nobody => self.end_seek(id, NOBODY.to_owned()),
         }
     }
 
     /// Before an event that is for the process of a service: somebody is that, if anybody remains.
     pub(super) fn settle_main(&mut self, id: Id, event: Event) {
         let is_for_it = match event {
-            Event::Leave(_) | Event::Expire(_) => true,
+            Event::Leave(Leave::Stop | Leave::Interrupt) | Event::Expire(_) => true,
             Event::Command(command) => matches!(
                 command,
                 Command::Down
@@ -182,7 +200,7 @@ impl Host {
         match look {
             Look::Found(main) | Look::NotYet(_, Some(main)) => self.end_seek_with(id, main, false),
             Look::NotYet(why, None) => self.end_seek(id, why),
-            Look::Nobody => self.end_seek(id, "it ended and left nobody in the background".to_owned()),
+            Look::Nobody => self.end_seek(id, NOBODY.to_owned()),
         }
     }
 
@@ -288,14 +306,27 @@ impl Host {
         }
     }
 
-    /// An orphan of this life that came to us. It may be another service's.
+    /// An orphan of this life that came to us, where run could not be branded. It may be another service's.
     fn may_be_left_by(&self, id: Id, (pid, stat): &(Pid, Stat)) -> bool {
-        let Some((_, boot)) = self.service(id).and_then(Service::process) else { return false };
+        let Some(service) = self.service(id) else { return false };
+        let unbranded = service.extra.as_ref().is_some_and(|aux| aux.unbranded);
+        let Some((_, boot)) = service.process().filter(|_| unbranded) else { return false };
         let member: Member = (*pid, stat.start);
         stat.ppid == Pid::own().raw()
             && stat.start + process::TICK_NS >= boot
             && !self.by_pid.contains_key(pid)
             && !self.inherited.contains(&member)
+    }
+
+    /// Run was started: whether it could be branded.
+    pub(super) fn note_brand(&mut self, id: Id, pid: Pid) {
+        let Some(service) = self.service_mut(id).filter(|s| s.features().is_some_and(|f| f.forking)) else {
+            return;
+        };
+        let brand = super::follow::brand(service.identity);
+        if let Some(aux) = self.aux(id) {
+            aux.unbranded = brand_of(pid) != Some(brand);
+        }
     }
 
     fn is_anybody_left(&self, id: Id, all: &[(Pid, Stat)]) -> bool {

@@ -210,6 +210,7 @@ impl Host {
                 self.watch_notification(id);
                 if job == Job::Run {
                     self.note_start(id);
+                    self.note_brand(id, pid);
                 }
                 let service = self.services[index].as_mut().expect("put back just now");
                 if job == Job::Run && service.failure.take().is_some() {
