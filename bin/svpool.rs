@@ -78,14 +78,14 @@ impl Given {
                     continue;
                 }
                 Value(word) => {
-                    given.words.push(word.string()?);
+                    given.words.push(cli::text(word)?);
                     continue;
                 }
                 Short('S') | Long("scandir") => "scandir".to_owned(),
                 Long(name) if OPTIONS.contains(&name) => name.to_owned(),
                 _ => return Err(cli::usage(USAGE)),
             };
-            let value = parser.value()?.string()?;
+            let value = cli::value(&mut parser)?;
             match &*name {
                 "scandir" => given.scandir = Some(value),
                 _ => given.options.push((name, value)),
