@@ -55,9 +55,43 @@ fn print_addresses(args: &mut Args, kind: u16) -> Result<Step> {
             found.swap(last, random() as usize % (last + 1));
         }
     }
-    match found.is_empty() {
-        true => Ok(Step::Exit(code::NO)),
-        false => print_and_exit(found.iter().map(|ip| format!("{ip}\n")).collect::<String>().as_bytes()),
+    if found.is_empty() {
+        return Ok(Step::Exit(code::NO));
+    }
+    let mut text = Vec::new();
+    for ip in found {
+        show(ip, &mut text);
+        text.push(b'\n');
+    }
+    print_and_exit(&text)
+}
+
+/// An address in its shortest form. (The standard library's `Display` is 3 KiB of program.)
+fn show(ip: IpAddr, text: &mut Vec<u8>) {
+    let groups = match ip {
+        IpAddr::V4(v4) => return text.extend(v4.octets().map(decimal).join(&b'.')),
+        IpAddr::V6(v6) => v6.segments(),
+    };
+    // The longest run of zeros, the first of several, is left out.
+    let zeros = |from: usize| groups[from..].iter().take_while(|group| **group == 0).count();
+    let mut gap = 0;
+    for at in 1..8 {
+        gap = if zeros(at) > zeros(gap) { at } else { gap };
+    }
+    let mut at = 0;
+    while at < 8 {
+        if at == gap && zeros(gap) > 1 {
+            text.extend_from_slice(b"::");
+            at += zeros(gap);
+            continue;
+        }
+        if text.last().is_some_and(|last| last.is_ascii_hexdigit()) {
+            text.push(b':');
+        }
+        let digits = [12, 8, 4, 0].map(|shift| b"0123456789abcdef"[usize::from(groups[at] >> shift & 15)]);
+        let first = digits[..3].iter().take_while(|digit| **digit == b'0').count();
+        text.extend_from_slice(&digits[first..]);
+        at += 1;
     }
 }
 
@@ -250,6 +284,28 @@ fn skip_name(message: &[u8], mut at: usize) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_are_shown_as_the_standard_library_shows_them() {
+        let texts = [
+            "0.0.0.0",
+            "255.1.20.0",
+            "::",
+            "::1",
+            "1::",
+            "1::2:0:0:3:4",
+            "1:0:0:2::3",
+            "0:1::",
+            "fe80::1:0:abcd",
+        ];
+        let more = ["1:2:3:4:5:6:7:8", "1:0:2:3:4:5:6:7", "1:0:0:2:0:0:0:3", "2001:db8::ff00:42:8329"];
+        for text in texts.iter().chain(&more) {
+            let ip: IpAddr = text.parse().unwrap();
+            let mut shown = Vec::new();
+            show(ip, &mut shown);
+            assert_eq!(String::from_utf8(shown).unwrap(), ip.to_string());
+        }
+    }
 
     #[test]
     fn answers_are_read_as_far_as_they_go() {
