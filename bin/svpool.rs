@@ -70,7 +70,7 @@ impl Given {
     /// Options come in any order, and words may stand among them.
     fn parse(mut parser: lexopt::Parser) -> Result<Option<Given>> {
         let mut given = Given::default();
-        while let Some(arg) = parser.next()? {
+        while let Some(arg) = cli::next(&mut parser)? {
             let name = match arg {
                 Short('h') | Long("help") => return Ok(None),
                 Long("json") => {

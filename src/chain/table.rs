@@ -30,14 +30,6 @@ pub enum Names {
 }
 
 impl Command {
-    /// Whether this is its name.
-    pub fn is_called(&self, name: &str) -> bool {
-        match name.strip_prefix("s6-") {
-            Some(rest) => rest == self.name && self.names != Names::Own,
-            None => name == self.name && self.names != Names::S6,
-        }
-    }
-
     /// The name that it says of itself.
     pub fn shown_name(&self) -> String {
         if self.names == Names::S6 { ["s6-", self.name].concat() } else { self.name.to_owned() }
@@ -46,7 +38,11 @@ impl Command {
 
 /// The command of a name.
 pub fn find(name: &str) -> Option<&'static Command> {
-    COMMANDS.iter().find(|command| command.is_called(name))
+    let (name, not) = match name.strip_prefix("s6-") {
+        Some(rest) => (rest, Names::Own),
+        None => (name, Names::S6),
+    };
+    COMMANDS.iter().find(|command| command.names != not && command.name == name)
 }
 
 /// All commands.
