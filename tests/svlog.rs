@@ -1015,7 +1015,8 @@ fn kill_at(script: &[&str], at: u32, second: u32) -> (u32, u32) {
     until("it is done or killed", || done() || killer::Report::read("killer").killed.is_some());
     let mut current = logger;
     let report = killer.end();
-    if report.killed.is_some() {
+    // One that we end has perhaps killed and not said so yet.
+    if report.killed.is_some() || !current.is_running() {
         killed += 1;
         current.end();
         if second > 0 {
