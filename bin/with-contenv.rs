@@ -29,11 +29,23 @@ pub fn with_contenv(mut parser: lexopt::Parser) -> Result<u8> {
     Err(chainload::exec(argv, environment))
 }
 
-/// Our PATH and what is in the store.
+/// What a supervisor tells run of itself: that is of this process, not of the container.
+const SUPERVISORS: [&[u8]; 6] =
+    [b"NOTIFY_SOCKET", b"WATCHDOG_USEC", b"WATCHDOG_PID", b"LISTEN_FDS", b"LISTEN_PID", b"LISTEN_FDNAMES"];
+
+/// Our PATH, what is in the store, and what our supervisor has told us.
 fn stored() -> Result<Vec<CString>> {
     let store = Store::open(&*envstore::dir()).map_err(missing)?;
     let path = env::strings().find(|string| string.to_bytes().starts_with(b"PATH="));
-    store.environment(path, |skipped| diag::warn(skipped)).map_err(missing)
+    let mut all = store.environment(path, |skipped| diag::warn(skipped)).map_err(missing)?;
+    for name in SUPERVISORS {
+        let is_it = |string: &[u8]| string.strip_prefix(name).is_some_and(|rest| rest.starts_with(b"="));
+        if let Some(own) = env::strings().find(|string| is_it(string.to_bytes())) {
+            all.retain(|string| !is_it(string.to_bytes()));
+            all.push(own.to_owned());
+        }
+    }
+    Ok(all)
 }
 
 fn missing(errno: Errno) -> Error {

@@ -192,7 +192,7 @@ fn says_that_it_is_ready(w: &World) {
     until("it lives again", || a.service.status().is_up() && a.service.status().pid != pid);
     until_eq((None, None), || (a.service.state().mode, a.status()));
     assert!(!a.is_ready());
-    assert_eq!(a.service.state().why.as_deref(), Some("last status: saving"));
+    assert_eq!(a.service.state().why.as_deref(), Some("last status: serving"));
 }
 
 /// A supervisor of one service has it too.
@@ -220,7 +220,10 @@ fn of_one_alone(w: &World) {
 fn nothing_is_lost_with_supervisors(_: &World) {
     let Some(image) = Image::new() else { return };
     let script = format!("{OBEY}\nobey()\n");
-    let image = image.longrun("web", "cd /run; exec python3 -S /run/service/web/data/speaker.py", &[]);
+    // The environment is the container's, and what the supervisor tells.
+    let path = std::path::Path::new(boot::INIT).with_file_name("with-contenv");
+    let run = format!("cd /run; exec {} python3 -S /run/service/web/data/speaker.py", path.display());
+    let image = image.longrun("web", &run, &[]);
     let image = image.file("web/notify-socket", "").file("web/data/speaker.py", script);
     let container = image.boot(&["sleep", "1000"]);
     container.wait_for("service web: starting");
@@ -307,6 +310,12 @@ fn rc_waits_while_it_gets_on(_: &World) {
         .file("stalls/data/say", OBEY)
         .file("stalls/timeout-up", "1000\n");
     let container = image.boot(&[]);
+    container.wait_until("it is said where it was", || {
+        let said = container.said();
+        let lines =
+            said.lines().filter(|line| line.contains("stalls") && line.ends_with("last status: step 2"));
+        lines.count() > 0
+    });
     container.wait_for("unable to start service stalls: timed out");
     container.wait_for("service moves successfully started");
     let why = container.shows("rc status; rc why moves; svstat --json /run/service/moves");

@@ -604,7 +604,9 @@ impl Swap<'_> {
     /// Whether a file is the definition's: others are the supervisor's, or the service's own.
     fn is_defined(&self, file: &str) -> bool {
         match self.kind {
-            "servicedirs" => is_copied(file) || matches!(file, "producer-for" | "consumer-for"),
+            "servicedirs" => {
+                is_copied(file) || matches!(file, "producer-for" | "consumer-for" | "timeout-up")
+            }
             _ => is_copied(file) || matches!(file, "up" | "down" | "cwd"),
         }
     }

@@ -17,7 +17,7 @@ use super::live::Live;
 use super::plan::{Fate, Plan};
 use super::timing::{self, Outcome as Noted, Timing, Timings};
 use super::underway;
-use crate::diag::{Error, Result, Unable};
+use crate::diag::{self, Error, Result, Unable};
 use crate::ordered::{Map, Set};
 use crate::process::WaitStatus;
 use crate::servicedir::client;
@@ -537,7 +537,7 @@ impl Change<'_, '_> {
         self.ask_ahead()?;
         while !(self.plan.is_over() && self.waiting.is_empty()) {
             let own = self.limits.first().map(|(at, _)| *at);
-            let look = self.progress.look(&|name| self.engine.live.says(name));
+            let look = self.progress.look(&|name| self.engine.live.state(name).status);
             let limit = own.into_iter().chain(self.options.deadline).chain(look).min();
             match self.engine.wait(limit, signals)? {
                 Some(Heard::Reply(Reply::Settled(settled))) => self.hear(&settled)?,
@@ -726,8 +726,16 @@ impl Change<'_, '_> {
     fn gets_on(&mut self, index: Index, now: Mono) -> bool {
         let is_it = self.plan.is_up() && self.graph.services[index].longrun;
         let (Some(own), true) = (self.engine.own_limit(index), is_it) else { return false };
-        let Some(text) = self.engine.live.says(self.graph.name(index)) else { return false };
+        let name = self.graph.name(index);
+        let state = self.engine.live.state(name);
+        // Its supervisor has ended one start that took too long: the next does not get on either.
+        if state.cause.as_deref() == Some("not-ready") {
+            diag::warn(format_args!("{name}: {}", state.why.unwrap_or_default()));
+            return false;
+        }
+        let Some(text) = state.status else { return false };
         if self.heard.get(&index) == Some(&text) {
+            diag::warn(format_args!("{name} is not ready in time: last status: {text}"));
             return false;
         }
         self.heard.insert(index, text);

@@ -48,10 +48,10 @@ pub struct Live {
 }
 
 impl Live {
-    /// What a service says that it is doing.
-    pub fn says(&self, name: &str) -> Option<String> {
+    /// What there is to say of a longrun.
+    pub fn state(&self, name: &str) -> State {
         let path = format!("{}/servicedirs/{name}/supervise/state", self.path);
-        State::parse(&crate::servicedir::read_file(CWD, path).ok()?).status
+        State::parse(&servicedir::read_file(CWD, path).unwrap_or_default())
     }
 
     /// Opens the live directory `path`.

@@ -147,6 +147,10 @@ impl Writer<'_> {
         if let Some(consumer) = &definition.producer_for {
             self.made_file(&dir, "producer-for", format!("{}\n", consumer.name).as_bytes())?;
         }
+        if definition.has_file("notify-socket") && definition.timeout_up > 0 {
+            // What it says moves its supervisor's deadline, whoever starts it.
+            self.made_file(&dir, "timeout-up", format!("{}\n", definition.timeout_up).as_bytes())?;
+        }
         if !definition.consumer_for.is_empty() {
             let names: String = definition.consumer_for.iter().map(|r| format!("{}\n", r.name)).collect();
             self.made_file(&dir, "consumer-for", names.as_bytes())?;

@@ -37,6 +37,8 @@ const LONGEST_NAME: usize = 255;
 pub struct Notes {
     /// The last STATUS of this life.
     pub status: String,
+    /// The last before it was told to end: where it was then.
+    busy: String,
     /// What is to be said of the end of the one before.
     pub why: String,
     /// RELOADING=1 was said, and not yet READY=1.
@@ -77,8 +79,8 @@ pub struct Said {
 }
 
 impl Notes {
-    /// Takes in a datagram.
-    pub fn hear(&mut self, now: Mono, datagram: &[u8], rules: &Features) -> Said {
+    /// Takes in a datagram. `leaving`: it was told to end.
+    pub fn hear(&mut self, now: Mono, datagram: &[u8], leaving: bool, rules: &Features) -> Said {
         let mut said = Said::default();
         let text = String::from_utf8_lossy(datagram);
         // As systemd has it: what has a NUL in it is no text.
@@ -118,6 +120,9 @@ impl Notes {
                 _ => {}
             }
         }
+        if !leaving && !self.stopping {
+            self.busy.clone_from(&self.status);
+        }
         said.store = store.map(|store| (store, name.to_owned()));
         said.shown = said.progress || before != (self.reloading, self.stopping);
         said
@@ -154,8 +159,8 @@ impl Notes {
         self.watchdog.or(rules.watchdog).filter(|limit| !limit.is_zero())
     }
 
-    /// The end of its life: notes what is to be said of it. `lived`: how long it was.
-    pub fn end(&mut self, told: Told, lived: Duration, rules: &Features) {
+    /// The end of its life: notes what is to be said of it. `lived`: how long it was; `ready`: it has been.
+    pub fn end(&mut self, told: Told, ready: bool, lived: Duration, rules: &Features) {
         let mut parts: Vec<String> = Vec::new();
         match told {
             Told::NotReady => parts.push(self.late(lived, rules)),
@@ -172,11 +177,12 @@ impl Notes {
         if let Some(code) = self.exit_status.checked_sub(1) {
             parts.push(format!("EXIT_STATUS={code}"));
         }
-        if !self.status.is_empty() && !told.is_wish() && told != Told::NotReady {
-            parts.push(format!("last status: {}", self.status));
+        // Somebody who stops what works knows why.
+        if !(self.busy.is_empty() || told.is_wish() && ready || told == Told::NotReady) {
+            parts.push(format!("last status: {}", self.busy));
         }
         self.why = parts.join(": ");
-        self.status.clear();
+        (self.status, self.busy) = Default::default();
         (self.reloading, self.stopping) = (false, false);
     }
 
@@ -187,9 +193,9 @@ impl Notes {
         if lived > limit + Duration::from_secs(1) {
             text += " without getting on any more";
         }
-        if !self.status.is_empty() {
+        if !self.busy.is_empty() {
             text += ": last status: ";
-            text += &self.status;
+            text += &self.busy;
         }
         text
     }
@@ -202,7 +208,7 @@ impl Notes {
         let flags = u64::from(self.reloading) | u64::from(self.stopping) << 1;
         let words = [flags, ends, watchdog, time(self.watchdog_at), self.life.0];
         let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
-        for text in [&self.status, &self.why] {
+        for text in [&self.status, &self.busy, &self.why] {
             put(&mut bytes, 0, text);
         }
         self.stored.iter().for_each(|(number, name)| put(&mut bytes, *number, name));
@@ -223,9 +229,10 @@ impl Notes {
             Some((head[0], String::from_utf8_lossy(text).into_owned()))
         });
         let mut text = || texts.next().unwrap_or_default().1;
-        let (status, why) = (text(), text());
+        let (status, busy, why) = (text(), text(), text());
         Notes {
             status,
+            busy,
             why,
             reloading: word(0) & 1 != 0,
             stopping: word(0) & 2 != 0,
@@ -290,7 +297,7 @@ mod tests {
     }
 
     fn hear(notes: &mut Notes, text: &str) -> Said {
-        notes.hear(at(1000), text.as_bytes(), &rules())
+        notes.hear(at(1000), text.as_bytes(), false, &rules())
     }
 
     #[test]
@@ -336,15 +343,15 @@ mod tests {
         assert_eq!(notes.watchdog_at, None);
         notes.settle(at(5000), life(1000, true), &rules);
         assert_eq!(notes.watchdog_at, Some(at(7000)));
-        notes.hear(at(6500), b"WATCHDOG=1", &rules);
+        notes.hear(at(6500), b"WATCHDOG=1", false, &rules);
         notes.settle(at(6600), life(1000, true), &rules);
         assert_eq!(notes.watchdog_at, Some(at(8500)));
-        notes.hear(at(7000), b"WATCHDOG_USEC=500000", &rules);
+        notes.hear(at(7000), b"WATCHDOG_USEC=500000", false, &rules);
         assert_eq!(notes.watchdog_at, Some(at(7500)));
         let mut silent = notes.clone();
-        silent.end(Told::Watchdog, secs(9), &rules);
+        silent.end(Told::Watchdog, true, secs(9), &rules);
         assert_eq!(silent.why, "no WATCHDOG=1 within 500 ms");
-        notes.hear(at(7100), b"WATCHDOG_USEC=0", &rules);
+        notes.hear(at(7100), b"WATCHDOG_USEC=0", false, &rules);
         notes.settle(at(7200), life(1000, true), &rules);
         assert_eq!(notes.watchdog_at, None, "no more");
         notes.settle(at(9000), life(9000, true), &rules);
@@ -356,28 +363,34 @@ mod tests {
     #[test]
     fn what_is_said_of_an_end() {
         let rules = rules();
-        let why = |told, lived, datagrams: &str| {
+        let why = |told, ready, lived, datagrams: &str| {
             let mut notes = Notes::default();
             notes.settle(at(500), life(500, false), &rules);
             hear(&mut notes, datagrams);
-            notes.end(told, secs(lived), &rules);
+            notes.hear(at(1001), b"STATUS=stopping", true, &rules);
+            notes.end(told, ready, secs(lived), &rules);
             assert_eq!(notes.status, "");
             notes.why
         };
         assert_eq!(
-            why(Told::NotReady, 30, "STATUS=loading weights 3/5"),
+            why(Told::NotReady, false, 30, "STATUS=loading weights 3/5"),
             "start timed out after 30 s: last status: loading weights 3/5"
         );
         assert_eq!(
-            why(Told::NotReady, 95, "STATUS=loading weights 3/5"),
+            why(Told::NotReady, false, 95, "STATUS=loading weights 3/5"),
             "start timed out after 1 min 35 s without getting on any more: last status: loading weights 3/5"
         );
         assert_eq!(
-            why(Told::Nobody, 1, "ERRNO=2\nEXIT_STATUS=3"),
+            why(Told::Nobody, true, 1, "ERRNO=2\nEXIT_STATUS=3"),
             "No such file or directory (ERRNO=2): EXIT_STATUS=3"
         );
-        assert_eq!(why(Told::Nobody, 1, "STATUS=at work"), "last status: at work");
-        assert_eq!(why(Told::Stop, 1, "STATUS=at work"), "");
+        assert_eq!(why(Told::Nobody, true, 1, "STATUS=at work"), "last status: at work");
+        assert_eq!(why(Told::Stop, true, 1, "STATUS=at work"), "");
+        assert_eq!(
+            why(Told::Stop, false, 1, "STATUS=loading"),
+            "last status: loading",
+            "somebody lost patience"
+        );
     }
 
     proptest! {
@@ -393,7 +406,7 @@ mod tests {
 
         #[test]
         fn any_bytes_are_read_without_harm(bytes: Vec<u8>) {
-            Notes::default().hear(at(1), &bytes, &rules());
+            Notes::default().hear(at(1), &bytes, false, &rules());
             Notes::load(&bytes);
         }
     }

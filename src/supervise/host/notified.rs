@@ -301,7 +301,7 @@ impl Host {
         let Some(aux) = &mut service.extra else { return };
         let Some(hearing) = &mut aux.hearing else { return };
         let before = hearing.notes.clone();
-        let said = hearing.notes.hear(now, &datagram.bytes, &rules);
+        let said = hearing.notes.hear(now, &datagram.bytes, stopping, &rules);
         let mut gone = Vec::new();
         match &said.store {
             Some((true, name)) => hearing.put(name, datagram.fds),
@@ -436,9 +436,10 @@ impl Host {
         let machine = &longrun.machine;
         let lived = machine.started().map_or(Duration::ZERO, |started| now.since(started));
         let (told, State::Up { .. }) = (machine.told(), machine.state()) else { return };
+        let ready = machine.status().ready;
         let Some(rules) = service.features().cloned() else { return };
         if let Some(hearing) = service.hearing_mut() {
-            hearing.notes.end(told, lived, &rules);
+            hearing.notes.end(told, ready, lived, &rules);
         }
         self.remember_notes(id);
     }
