@@ -549,6 +549,21 @@ fn main_pid(w: &World) {
     until_eq(child, || a.service.status().pid);
     a.service.file("go", "");
     until_eq(0x700, || a.service.status().wait);
+    // An orphan in a session of its own.
+    a.is_new();
+    until("it is up again", || a.service.status().is_up());
+    let _ = fs::remove_file("scan/a/orphan");
+    a.run(
+        "import subprocess; subprocess.run(['setsid', '-f', 'sh', '-c', 'echo $$ >orphan; exec sleep 1000'])",
+    );
+    until("it has said who it is", || a.service.read("orphan").ends_with('\n'));
+    let orphan: i32 = a.service.read("orphan").trim().parse().unwrap();
+    a.says(&format!("MAINPID={orphan}"));
+    until_eq(orphan, || a.service.status().pid);
+    let deaths = a.service.deaths().len();
+    kill(orphan, Signal::SEGV);
+    until("it has ended", || a.service.deaths().len() > deaths);
+    until_eq(11, || a.service.status().wait & 0x7f);
     // Not a stranger.
     a.is_new();
     until("it is up again", || a.service.status().is_up());

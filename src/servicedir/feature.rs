@@ -269,6 +269,11 @@ impl Features {
             || self.timeout_up.is_some()
     }
 
+    /// Whether another process may become the main one, which need not be below run any more then.
+    pub fn hands_over(&self) -> bool {
+        self.forking || self.notify_socket
+    }
+
     /// What is wrong with one file because of another. `alone`: run has a PID namespace of its own.
     pub fn contradiction(&self, alone: bool) -> Option<Faulty> {
         let (file, why) = match () {

@@ -13,6 +13,7 @@ use super::service::{Adopted, Body, Service};
 use super::{Host, Id};
 use crate::process::Pid;
 use crate::scan::Identity;
+use crate::servicedir::feature::Features;
 use crate::supervise::descent::{self, Main, Member};
 use crate::supervise::machine::{Event, State};
 use crate::sys::attributes::brand_of;
@@ -57,7 +58,8 @@ impl Host {
 
     /// Who has the brand of a service whose run leaves others behind.
     pub(super) fn branded(&self, id: Id, all: &[(Pid, Stat)]) -> Vec<Member> {
-        let Some(service) = self.service(id).filter(|s| s.features().is_some_and(|f| f.forking)) else {
+        let Some(service) = self.service(id).filter(|s| s.features().is_some_and(Features::hands_over))
+        else {
             return Vec::new();
         };
         let (brand, began) = (brand(service.identity), life_began(service) - SLACK);

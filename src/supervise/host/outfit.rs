@@ -54,7 +54,7 @@ impl Outfit {
 impl Outfit {
     /// Has whoever descends from run known by it, where run leaves them behind.
     pub(super) fn brand(&mut self, features: &Features, identity: Identity) {
-        if features.forking && !features.limits.iter().any(|limit| limit.resource == attributes::BRAND) {
+        if features.hands_over() && !features.limits.iter().any(|limit| limit.resource == attributes::BRAND) {
             self.attributes.get_or_insert_default().brand = Some(super::follow::brand(identity));
         }
     }

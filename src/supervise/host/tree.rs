@@ -252,7 +252,8 @@ impl Host {
     pub(super) fn prepare_for_orphans(&self, id: Id) {
         let Some(Body::Longrun(longrun)) = self.service(id).map(|s| &s.body) else { return };
         let rules = longrun.reader.last();
-        if rules.is_forking() || rules.kill_tree && self.has_one_service() {
+        let hands_over = rules.features.as_ref().is_some_and(|features| features.hands_over());
+        if hands_over || rules.kill_tree && self.has_one_service() {
             let _ = wait::become_subreaper();
         }
     }
