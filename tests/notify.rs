@@ -76,6 +76,8 @@ def obey():
 struct Speaker {
     service: Service,
     told: std::cell::Cell<usize>,
+    /// Who was told: another process may be the main one by the time that it is done.
+    who: std::cell::Cell<i32>,
 }
 
 impl Speaker {
@@ -86,7 +88,7 @@ impl Speaker {
     fn of(service: Service) -> Speaker {
         service.file("notify-socket", "").file("speaker.py", &format!("{OBEY}\nobey()\n"));
         service.script("run", "exec python3 -S speaker.py");
-        Speaker { service, told: Default::default() }
+        Speaker { service, told: Default::default(), who: Default::default() }
     }
 
     /// Waits for a new life.
@@ -97,7 +99,8 @@ impl Speaker {
     /// Has it do something, not waiting until that is done.
     fn tell(&self, line: &str) {
         use std::io::Write;
-        let path = format!("{}/do.{}", self.service.path, self.service.pid());
+        self.who.set(self.service.pid());
+        let path = format!("{}/do.{}", self.service.path, self.who.get());
         let mut file = fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
         writeln!(file, "{line}").unwrap();
         self.told.set(self.told.get() + 1);
@@ -106,7 +109,7 @@ impl Speaker {
     /// Waits until it has done all.
     fn done(&self) {
         let expected = self.told.get();
-        let did = || self.service.read(&format!("did.{}", self.service.status().pid));
+        let did = || self.service.read(&format!("did.{}", self.who.get()));
         until("it has done it", || did().lines().count() >= expected);
         let did = did();
         let bad = did.lines().find(|line| !line.ends_with(" done"));
