@@ -262,10 +262,9 @@ impl Host {
         let Some((run, _)) = service.process() else { return Look::Nobody };
         let all = process::snapshot();
         let members = self.members_of_life(id, &all);
-        let mut alive: Vec<(Pid, Stat)> =
+        let alive: Vec<(Pid, Stat)> =
             all.iter().filter(|(pid, stat)| members.contains(&(*pid, stat.start))).copied().collect();
-        alive.sort_by_key(|(_, stat)| stat.start);
-        let oldest = alive.first().copied();
+        let oldest = alive.iter().min_by_key(|(_, stat)| stat.start).copied();
         let pid_file = service.features().and_then(|features| features.pid_file.as_deref());
         if let (Some(file), Some(dir)) = (pid_file, &service.dir) {
             let named = read_text(dir, file).map_err(|e| reason(e).to_owned());
