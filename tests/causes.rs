@@ -34,8 +34,13 @@ fn supervisor(svscan: &Running) -> i32 {
             && fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm == "supervise\n")
     };
     let find = || support::descendants().into_iter().rev().find(is_it);
-    until("there is a supervisor", || find().is_some());
-    find().unwrap()
+    // It may die while it is looked for.
+    let mut found = None;
+    until("there is a supervisor", || {
+        found = find();
+        found.is_some()
+    });
+    found.unwrap()
 }
 
 /// `svc` says who it is and who runs it; what is written by others says nothing; and a successor knows it too.
