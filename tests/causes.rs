@@ -5,43 +5,19 @@ mod support;
 use rustix::process::Signal;
 use std::fs;
 use std::process::ExitCode;
-use support::runner::{self, Scenario};
-use support::{Programs, Running, SLEEP, World, kill, stat, until, until_eq};
+use support::runner;
+use support::{SLEEP, World, kill, until, until_eq};
 
 fn main() -> ExitCode {
-    let executable =
-        std::env::var("PERENNIAL").unwrap_or_else(|_| env!("CARGO_BIN_EXE_perennial").to_owned());
-    let programs = || Programs { dir: runner::shared_dir().join("programs"), prefix: "" };
-    let scenarios: Vec<Scenario<'_>> = SCENARIOS
-        .iter()
-        .map(|(name, scenario)| Scenario::new(*name, move || scenario(&World::new(programs(), programs()))))
-        .collect();
-    runner::run("causes", &scenarios, || drop(Programs::link(&executable, programs().dir, "")))
+    runner::run_in_worlds("causes", SCENARIOS)
 }
 
-type Entry = (&'static str, fn(&World));
-
-const SCENARIOS: &[Entry] = &[
+const SCENARIOS: &[runner::InWorld] = &[
     ("who_asked", who_asked),
     ("who_asked_rc", who_asked_rc),
     ("nobody_asked", nobody_asked),
     ("memory_ran_out", memory_ran_out),
 ];
-
-fn supervisor(svscan: &Running) -> i32 {
-    let is_it = |pid: &i32| {
-        stat(*pid, 4) == Some(svscan.pid().to_string())
-            && fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm == "supervise\n")
-    };
-    let find = || support::descendants().into_iter().rev().find(is_it);
-    // It may die while it is looked for.
-    let mut found = None;
-    until("there is a supervisor", || {
-        found = find();
-        found.is_some()
-    });
-    found.unwrap()
-}
 
 /// `svc` says who it is and who runs it; what is written by others says nothing; and a successor knows it too.
 fn who_asked(w: &World) {
@@ -65,9 +41,9 @@ fn who_asked(w: &World) {
     assert!(json.contains(&format!(r#"run by {} (pid {own})""#, comm.trim())), "{json}");
     // A successor has it from the state.
     w.ok("svc", &["-wu", "-T", "30000", "-u", &a.path]);
-    let (old, said) = (supervisor(&svscan), a.state().by);
+    let (old, said) = (svscan.supervisor(), a.state().by);
     kill(old, Signal::KILL);
-    until("there is another supervisor", || supervisor(&svscan) != old);
+    until("there is another supervisor", || svscan.supervisor() != old);
     a.wait_supervised();
     until_eq(1, || a.state().adopted);
     assert_eq!(a.state().by, said);

@@ -180,28 +180,6 @@ fn checked_by_rc(w: &World) {
 
 // ------------------------------------------------------------------------------------------------ policy
 
-/// The process that supervises `service`: the one that svscan started.
-fn supervisor(svscan: &Running) -> i32 {
-    let mut found = None;
-    until("there is a supervisor", || {
-        let mut children = support::descendants().into_iter().rev().filter(|pid| {
-            stat(*pid, 4) == Some(svscan.pid().to_string())
-                && fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm == "supervise\n")
-        });
-        found = children.next();
-        found.is_some()
-    });
-    found.unwrap()
-}
-
-/// Kills the supervisor, and waits until another one is at work.
-fn kill_supervisor(svscan: &Running, services: &[&Service]) {
-    let old = supervisor(svscan);
-    kill(old, Signal::KILL);
-    until("there is another supervisor", || supervisor(svscan) != old);
-    services.iter().for_each(|service| service.wait_supervised());
-}
-
 /// Not 0: skipped, and that is no failure. Killed, or in vain: a start that failed.
 fn condition(w: &World) {
     let a = w.service("a", SLEEP);
@@ -304,7 +282,7 @@ fn give_up_survives_supervisors(w: &World) {
     for lives in 1..4 {
         until_eq(lives, || a.read("lives").len());
         let pid = a.pid();
-        kill_supervisor(&svscan, &[&a]);
+        svscan.kill_supervisor(&[&a]);
         assert_eq!(a.pid(), pid);
         kill(pid, Signal::KILL);
     }
@@ -391,7 +369,7 @@ fn refused_restart(w: &World) {
     assert!(shown.contains("validate failed 0 seconds ago: line 3: no such colour"), "{shown}");
     // Another supervisor knows it too.
     let refused = a.state().refused.unwrap();
-    kill_supervisor(&svscan, &[&a]);
+    svscan.kill_supervisor(&[&a]);
     until_eq(Some(refused), || a.state().refused);
     // By force, or when it is good again.
     w.ok("svc", &["-wr", "-T", "30000", "--force", "-t", &a.path]);
@@ -449,7 +427,7 @@ fn fallback(w: &World) {
     assert!(b.status().is_down() && b.status().wanted());
     // The next good restart leaves it.
     a.file("good", "");
-    kill_supervisor(&svscan, &[&a, &b]);
+    svscan.kill_supervisor(&[&a, &b]);
     assert_eq!(a.state().mode.as_deref(), Some("fallback"));
     w.ok("svc", &["-wr", "-T", "30000", "-t", &a.path]);
     until("run runs", || a.read("what") == "run\n");
@@ -472,7 +450,7 @@ fn asking_is_taken_over(w: &World) {
             until("it is being asked", || asked().len() >= round);
             until("by one only", || asked().iter().filter(|pid| is_alive(**pid)).count() == 1);
         }
-        kill_supervisor(&svscan, &[&a, &b]);
+        svscan.kill_supervisor(&[&a, &b]);
         assert_eq!(a.pid(), pid);
     }
     a.file("good", "").file("go", "");
@@ -520,7 +498,7 @@ fn refused_restarts_lose_nothing(w: &World) {
                         kill(asked, Signal::KILL);
                     }
                 }
-                _ => kill_supervisor(&svscan, &[&a]),
+                _ => svscan.kill_supervisor(&[&a]),
             }
             prop_assert_eq!(a.status().pid, pid);
         }
@@ -588,7 +566,7 @@ fn check_is_taken_over(w: &World) {
     for round in 1..4 {
         until("it is being asked", || asked().len() >= round);
         until("by one only", || asked().iter().filter(|pid| is_alive(**pid)).count() == 1);
-        kill_supervisor(&svscan, &[&a]);
+        svscan.kill_supervisor(&[&a]);
     }
     a.file("go", "");
     w.ok("svc", &["-wU", "-T", "30000", &a.path]);
@@ -604,7 +582,7 @@ fn health(w: &World) {
     let pid = a.pid();
     let events = a.listen();
     until("it is asked", || a.read("asked").len() > 2);
-    kill_supervisor(&svscan, &[&a]);
+    svscan.kill_supervisor(&[&a]);
     let asked = a.read("asked").len();
     until("it is asked again", || a.read("asked").len() > asked + 1);
     assert_eq!(a.pid(), pid);
@@ -666,7 +644,7 @@ fn control_group(w: &World) {
     w.ok("svscanctl", &["-a", "scan"]);
     until("it is there again", || b.has("supervise/control"));
     until_eq(let_in(4712), || groups(&b));
-    kill_supervisor(&svscan, &[&a, &b]);
+    svscan.kill_supervisor(&[&a, &b]);
     support::chmod("scan/a/supervise", 0o700);
     w.ok("svc", &["-wr", "-T", "30000", "-r", &a.path]);
     assert_eq!(groups(&a), let_in(4711));

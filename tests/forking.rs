@@ -5,23 +5,14 @@ mod support;
 use rustix::process::Signal;
 use std::fs;
 use std::process::{Command, ExitCode};
-use support::runner::{self, Scenario};
-use support::{Programs, Running, Service, World, is_alive, kill, mkfifo, parent, stat, until, until_eq};
+use support::runner;
+use support::{Service, World, is_alive, kill, mkfifo, parent, until, until_eq};
 
 fn main() -> ExitCode {
-    let executable =
-        std::env::var("PERENNIAL").unwrap_or_else(|_| env!("CARGO_BIN_EXE_perennial").to_owned());
-    let programs = || Programs { dir: runner::shared_dir().join("programs"), prefix: "" };
-    let scenarios: Vec<Scenario<'_>> = SCENARIOS
-        .iter()
-        .map(|(name, scenario)| Scenario::new(*name, move || scenario(&World::new(programs(), programs()))))
-        .collect();
-    runner::run("forking", &scenarios, || drop(Programs::link(&executable, programs().dir, "")))
+    runner::run_in_worlds("forking", SCENARIOS)
 }
 
-type Entry = (&'static str, fn(&World));
-
-const SCENARIOS: &[Entry] = &[
+const SCENARIOS: &[runner::InWorld] = &[
     ("once_twice_and_without_a_session", once_twice_and_without_a_session),
     ("pid_file", pid_file),
     ("strangers_and_stale_files", strangers_and_stale_files),
@@ -285,26 +276,6 @@ fn a_successor_of_its_own(w: &World) {
     assert!(!is_alive(second));
 }
 
-fn supervisor(svscan: &Running) -> i32 {
-    let mut found = None;
-    until("there is a supervisor", || {
-        let is_it = |pid: &i32| {
-            stat(*pid, 4) == Some(svscan.pid().to_string())
-                && fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm == "supervise\n")
-        };
-        found = support::descendants().into_iter().rev().find(is_it);
-        found.is_some()
-    });
-    found.unwrap()
-}
-
-fn kill_supervisor(svscan: &Running, service: &Service) {
-    let old = supervisor(svscan);
-    kill(old, Signal::KILL);
-    until("there is another supervisor", || supervisor(svscan) != old);
-    service.wait_supervised();
-}
-
 /// The supervisor is killed while run still runs, when it has ended and nobody knows whom to follow, and when
 /// somebody is followed: one start, one process, its code.
 fn killed_before_between_and_after(w: &World) {
@@ -315,17 +286,17 @@ fn killed_before_between_and_after(w: &World) {
     let svscan = w.svscan(&[]);
     until("run runs", || !a.read("starts").is_empty());
     let run: i32 = a.read("starts").trim().parse().unwrap();
-    kill_supervisor(&svscan, &a);
+    svscan.kill_supervisor(&[&a]);
     assert_eq!(a.pid(), run);
     fs::write("scan/a/go", "\n").unwrap();
     let main = named(&a);
     until("run has ended", || !is_alive(run));
-    kill_supervisor(&svscan, &a);
+    svscan.kill_supervisor(&[&a]);
     assert_eq!(a.status().flags & 8, 0);
     a.file("run.pid", &format!("{main}\n"));
     until_eq(main, || a.pid());
     until("it is ready", || a.status().flags & 8 != 0);
-    kill_supervisor(&svscan, &a);
+    svscan.kill_supervisor(&[&a]);
     assert_eq!((a.pid(), a.status().flags & 8, a.read("starts").lines().count()), (main, 8, 1));
     assert_eq!(parent(main), svscan.pid());
     end(&a, "33");
@@ -337,7 +308,7 @@ fn killed_before_between_and_after(w: &World) {
     let main = named(&a);
     a.file("run.pid", &format!("{main}\n"));
     until_eq(main, || a.pid());
-    let (old, scanner) = (supervisor(&svscan), svscan.pid());
+    let (old, scanner) = (svscan.supervisor(), svscan.pid());
     kill(scanner, Signal::STOP);
     kill(old, Signal::KILL);
     kill(main, Signal::SEGV);
@@ -398,7 +369,7 @@ fn nginx(w: &World) {
         w.ok("svc", &["-wU", "-T", "30000", "-u", &a.path]);
         let master = a.pid();
         assert_eq!(a.read("nginx.pid").trim(), master.to_string());
-        kill_supervisor(&svscan, &a);
+        svscan.kill_supervisor(&[&a]);
         w.ok("svc", &["-h", &a.path]);
         assert_eq!((a.pid(), a.deaths().len()), (master, 0), "a reload is none");
         w.ok("svc", &["-wD", "-T", "30000", "-d", &a.path]);
@@ -428,7 +399,7 @@ fn redis(w: &World) {
     w.ok("svc", &["-wU", "-T", "30000", "-u", &a.path]);
     let pid = a.pid();
     assert_eq!(fs::read_to_string(format!("/proc/{pid}/comm")).unwrap(), "redis-server\n");
-    kill_supervisor(&svscan, &a);
+    svscan.kill_supervisor(&[&a]);
     assert_eq!(a.pid(), pid);
     kill(pid, Signal::KILL);
     until("it was started again", || a.deaths().len() == 1 && a.status().is_up());

@@ -7,16 +7,13 @@ use rustix::process::Signal;
 use std::fs;
 use std::process::ExitCode;
 use support::refuse::{BEFORE_5_3, refuse};
-use support::runner::{self, Scenario};
+use support::runner;
 use support::{
     Programs, Running, SLEEP, Service, World, is_alive, is_locked, kill, mkfifo, parent, until, until_eq,
 };
 
 fn main() -> ExitCode {
-    let scenarios: Vec<Scenario<'_>> = SCENARIOS.iter().map(|(name, f)| Scenario::new(*name, *f)).collect();
-    let executable =
-        std::env::var("PERENNIAL").unwrap_or_else(|_| env!("CARGO_BIN_EXE_perennial").to_owned());
-    runner::run("isolate", &scenarios, || drop(Programs::link(&executable, programs().dir, "")))
+    runner::run_apart("isolate", SCENARIOS)
 }
 
 const SCENARIOS: &[(&str, fn())] = &[

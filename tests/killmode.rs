@@ -6,17 +6,14 @@ use rustix::process::Signal;
 use std::fs;
 use std::process::{Command, ExitCode};
 use support::refuse::{BEFORE_5_3, refuse};
-use support::runner::{self, Scenario};
+use support::runner;
 use support::{
     Programs, Running, SLEEP, Service, World, is_alive, is_locked, kill, mkfifo, parent, stat, until,
     until_eq,
 };
 
 fn main() -> ExitCode {
-    let scenarios: Vec<Scenario<'_>> = SCENARIOS.iter().map(|(name, f)| Scenario::new(*name, *f)).collect();
-    let executable =
-        std::env::var("PERENNIAL").unwrap_or_else(|_| env!("CARGO_BIN_EXE_perennial").to_owned());
-    runner::run("killmode", &scenarios, || drop(Programs::link(&executable, programs().dir, "")))
+    runner::run_apart("killmode", SCENARIOS)
 }
 
 const SCENARIOS: &[(&str, fn())] = &[

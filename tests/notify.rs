@@ -11,23 +11,14 @@ use boot::Image;
 use rustix::process::Signal;
 use std::fs;
 use std::process::ExitCode;
-use support::runner::{self, Scenario};
-use support::{Programs, Running, SLEEP, Service, World, is_alive, kill, stat, until, until_eq};
+use support::runner;
+use support::{Running, SLEEP, Service, World, is_alive, kill, stat, until, until_eq};
 
 fn main() -> ExitCode {
-    let executable =
-        std::env::var("PERENNIAL").unwrap_or_else(|_| env!("CARGO_BIN_EXE_perennial").to_owned());
-    let programs = || Programs { dir: runner::shared_dir().join("programs"), prefix: "" };
-    let scenarios: Vec<Scenario<'_>> = SCENARIOS
-        .iter()
-        .map(|(name, scenario)| Scenario::new(*name, move || scenario(&World::new(programs(), programs()))))
-        .collect();
-    runner::run("notify", &scenarios, || drop(Programs::link(&executable, programs().dir, "")))
+    runner::run_in_worlds("notify", SCENARIOS)
 }
 
-type Entry = (&'static str, fn(&World));
-
-const SCENARIOS: &[Entry] = &[
+const SCENARIOS: &[runner::InWorld] = &[
     ("says_that_it_is_ready", says_that_it_is_ready),
     ("of_one_alone", of_one_alone),
     ("nothing_is_lost_with_supervisors", nothing_is_lost_with_supervisors),
@@ -134,28 +125,6 @@ impl Speaker {
     fn is_ready(&self) -> bool {
         self.service.status().flags & 8 != 0 && self.service.status().is_up()
     }
-}
-
-/// The process that supervises: the one that svscan started.
-fn supervisor(svscan: &Running) -> i32 {
-    let mut found = None;
-    until("there is a supervisor", || {
-        let mut children = support::descendants().into_iter().rev().filter(|pid| {
-            stat(*pid, 4) == Some(svscan.pid().to_string())
-                && fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm == "supervise\n")
-        });
-        found = children.next();
-        found.is_some()
-    });
-    found.unwrap()
-}
-
-/// Kills the supervisor, and waits until another one is at work.
-fn kill_supervisor(svscan: &Running, services: &[&Service]) {
-    let old = supervisor(svscan);
-    kill(old, Signal::KILL);
-    until("there is another supervisor", || supervisor(svscan) != old);
-    services.iter().for_each(|service| service.wait_supervised());
 }
 
 // ------------------------------------------------------------------------------------------------ said and shown
@@ -348,7 +317,7 @@ fn strangers_are_not_heard(w: &World) {
     a.run("import subprocess; subprocess.run([sys.executable, '-S', '-c', SAY + \"say('STATUS=child')\"], start_new_session=True)");
     until_eq(Some("child".to_owned()), || a.status());
     // One that is dead before anybody looks.
-    let supervise = supervisor(&svscan);
+    let supervise = svscan.supervisor();
     kill(supervise, Signal::STOP);
     a.run(
         "subprocess.run([sys.executable, '-S', '-c', SAY + \"say('STATUS=dead')\"], start_new_session=True)",
@@ -412,7 +381,7 @@ fn flood(w: &World) {
     let svscan = w.svscan(&[]);
     a.service.pid();
     b.pid();
-    let supervise = supervisor(&svscan);
+    let supervise = svscan.supervisor();
     let memory = || {
         let status = fs::read_to_string(format!("/proc/{supervise}/status")).unwrap();
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
@@ -432,7 +401,7 @@ fn flood(w: &World) {
     a.done();
     until_eq(Some("99999".to_owned()), || a.status());
     assert!(memory() < before + 2000, "{before} KiB and then {} KiB", memory());
-    assert_eq!(supervisor(&svscan), supervise);
+    assert_eq!(svscan.supervisor(), supervise);
 }
 
 // ------------------------------------------------------------------------------------------------ liveness
@@ -482,7 +451,7 @@ fn watchdog_counts_on(w: &World) {
     until("it is ready", || a.is_ready());
     let ready = std::time::Instant::now();
     while a.service.status().pid == pid {
-        kill_supervisor(&svscan, &[&a.service]);
+        svscan.kill_supervisor(&[&a.service]);
         std::thread::sleep(std::time::Duration::from_millis(100));
         assert!(ready.elapsed().as_secs() < 30, "takeovers put the deadline off");
     }
@@ -491,12 +460,12 @@ fn watchdog_counts_on(w: &World) {
     let pid = a.service.pid();
     a.says("READY=1\nWATCHDOG_USEC=1000000");
     // The supervisor sleeps longer than that; the signs of life have come.
-    let supervise = supervisor(&svscan);
+    let supervise = svscan.supervisor();
     kill(supervise, Signal::STOP);
     a.run("for n in range(5): say('WATCHDOG=1'); time.sleep(0.4)");
     a.tell("while True: say('WATCHDOG=1'); time.sleep(0.05)");
     kill(supervise, Signal::KILL);
-    until("there is another", || supervisor(&svscan) != supervise);
+    until("there is another", || svscan.supervisor() != supervise);
     a.service.wait_supervised();
     std::thread::sleep(std::time::Duration::from_millis(500));
     assert_eq!(a.service.status().pid, pid);
@@ -507,7 +476,7 @@ fn what_is_said_of_an_end(w: &World) {
     let svscan = w.svscan(&[]);
     let pid = a.service.pid();
     // It is heard although it is the last thing that is done, and nobody listens just then.
-    let supervise = supervisor(&svscan);
+    let supervise = svscan.supervisor();
     kill(supervise, Signal::STOP);
     a.tell("say('ERRNO=2\\nEXIT_STATUS=7\\nSTATUS=giving up'); os._exit(7)");
     until("it has ended", || stat(pid, 3).is_none_or(|state| state == "Z"));
@@ -518,7 +487,7 @@ fn what_is_said_of_an_end(w: &World) {
     assert_eq!(a.service.status().wait, 0x700);
     assert_eq!(a.status(), None);
     // A takeover forgets none of it.
-    kill_supervisor(&svscan, &[&a.service]);
+    svscan.kill_supervisor(&[&a.service]);
     until_eq(Some(text.to_owned()), || a.service.state().why);
 }
 
@@ -548,7 +517,7 @@ fn main_pid(w: &World) {
     until_eq(child, || a.service.status().pid);
     assert!(a.is_ready());
     kill(pid, Signal::KILL);
-    kill_supervisor(&svscan, &[&a.service]);
+    svscan.kill_supervisor(&[&a.service]);
     until_eq(child, || a.service.status().pid);
     a.service.file("go", "");
     until_eq(0x700, || a.service.status().wait);
@@ -592,7 +561,7 @@ fn stored_descriptors(w: &World) {
     a.run("say('FDSTORE=1\\nFDNAME=web', l.fileno())");
     a.run("e = os.eventfd(7); say('FDSTORE=1', e)");
     a.says("FDSTOREREMOVE=1\nFDNAME=stored");
-    kill_supervisor(&svscan, &[&a.service]);
+    svscan.kill_supervisor(&[&a.service]);
     let pid = a.service.pid();
     kill(pid, Signal::KILL);
     a.is_new();
@@ -614,7 +583,7 @@ fn barrier(w: &World) {
     let a = Speaker::new(w, "a");
     let svscan = w.svscan(&[]);
     a.service.pid();
-    let supervise = supervisor(&svscan);
+    let supervise = svscan.supervisor();
     kill(supervise, Signal::STOP);
     a.run("import select; r, p = os.pipe(); say('STATUS=before'); say('BARRIER=1', p); os.close(p)");
     a.run("assert select.select([r], [], [], 0.2)[0] == []");
@@ -654,7 +623,7 @@ fn where_the_socket_is(w: &World) {
         until("it is said", || svscan.said().contains(why));
     }
     assert_eq!(b.service.read("notify.sock"), "mine");
-    kill_supervisor(&svscan, &[&a.service, &b.service]);
+    svscan.kill_supervisor(&[&a.service, &b.service]);
     a.says("STATUS=again");
     until_eq(Some("again".to_owned()), || a.status());
     // Nothing is left behind.

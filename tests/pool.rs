@@ -6,14 +6,11 @@ mod support;
 use rustix::process::Signal;
 use std::fs;
 use std::process::ExitCode;
-use support::runner::{self, Scenario};
+use support::runner;
 use support::{Programs, SLEEP, Service, World, chmod, is_alive, kill, parent, read, until, until_eq};
 
 fn main() -> ExitCode {
-    let scenarios: Vec<Scenario<'_>> = SCENARIOS.iter().map(|(name, f)| Scenario::new(*name, *f)).collect();
-    let executable =
-        std::env::var("PERENNIAL").unwrap_or_else(|_| env!("CARGO_BIN_EXE_perennial").to_owned());
-    runner::run("pool", &scenarios, || drop(Programs::link(&executable, programs().dir, "")))
+    runner::run_apart("pool", SCENARIOS)
 }
 
 const SCENARIOS: &[(&str, fn())] = &[

@@ -250,6 +250,28 @@ impl Running {
         Running { child, what, out, err }
     }
 
+    /// The process that supervises for it, which is a scanner: its child of that name, which may die while it is
+    /// looked for.
+    pub fn supervisor(&self) -> i32 {
+        let mut found = None;
+        until("there is a supervisor", || {
+            found = descendants().into_iter().rev().find(|pid| {
+                stat(*pid, 4) == Some(self.pid().to_string())
+                    && fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm == "supervise\n")
+            });
+            found.is_some()
+        });
+        found.unwrap()
+    }
+
+    /// Kills the supervisor, and waits until another one is at work.
+    pub fn kill_supervisor(&self, services: &[&Service]) {
+        let old = self.supervisor();
+        kill(old, rustix::process::Signal::KILL);
+        until("there is another supervisor", || self.supervisor() != old);
+        services.iter().for_each(|service| service.wait_supervised());
+    }
+
     /// Its process.
     pub fn pid(&self) -> i32 {
         self.child.id() as i32

@@ -60,10 +60,19 @@ pub fn run_in_worlds(program: &str, scenarios: &[InWorld]) -> ExitCode {
         .iter()
         .map(|(name, scenario)| Scenario::new(*name, move || scenario(&World::new(programs(), programs()))))
         .collect();
+    run(program, &scenarios, link_programs)
+}
+
+/// Runs scenarios that make their worlds themselves, of the same programs.
+pub fn run_apart(program: &str, scenarios: &[(&str, fn())]) -> ExitCode {
+    let scenarios: Vec<Scenario<'_>> = scenarios.iter().map(|(name, f)| Scenario::new(*name, *f)).collect();
+    run(program, &scenarios, link_programs)
+}
+
+fn link_programs() {
     let other = std::env::var("PERENNIAL").ok();
-    run(program, &scenarios, || {
-        Programs::link(other.as_deref().unwrap_or(env!("CARGO_BIN_EXE_perennial")), programs().dir, "");
-    })
+    let executable = other.as_deref().unwrap_or(env!("CARGO_BIN_EXE_perennial"));
+    Programs::link(executable, shared_dir().join("programs"), "");
 }
 
 /// The same as [`run`] for scenarios that may take this long.
