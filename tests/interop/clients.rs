@@ -78,7 +78,7 @@ const OTHER_CODES: &[(&str, i32, i32, &str)] = &[
     ("svc -wu -T 2000 -c .", 111, 100, "the same with -w and without"),
     ("svc -c a b", 0, 100, "several services, since s6 2.14"),
     ("svc -wuU a", 0, 100, "a goal is one letter"),
-    ("svstat", 100, 1, "of the current directory, here no scan directory"),
+    ("svstat -S nowhere", 100, 111, "there is no scan directory"),
     ("svstat -o up, a", 0, 100, "names of fields, complete since s6 2.13"),
     ("svstat -o up,up,up,up,up,up,up,up,up,up,up,up,up,up,up,up,up a", 100, 0, "as many as you like"),
     ("svstat a b", 0, 1, "several services"),
@@ -104,7 +104,7 @@ svok|svok -Z|svok DIR|svok a extra|svok b extra|svc|svc -Z a|svc DIR|svc -c DIR|
 svc -wx a|svc -w|svc -T|svc -wuU a|svc -cc a|svc -T NUMBER -wu -c a|svc -s SIGFOO a|svc -wD -T 2000 a|svc -wd -T 2000 a
 svc -wR -T 2000 a|svc -cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc a|svc -- a|svc -wU -T 2000 -c a
 svc -ccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc a
-svstat|svstat -Z a|svstat DIR|svstat -u DIR|svstat -o pid,up a|svstat -o nope a|svstat -o up, a|svstat -n a|svstat a b
+svstat -S nowhere|svstat -Z a|svstat DIR|svstat -u DIR|svstat -o pid,up a|svstat -o nope a|svstat -o up, a|svstat -n a|svstat a b
 svstat -o up,up,up,up,up,up,up,up,up,up,up,up,up,up,up,up,up a|svstat -uwNrpest a|svstat -ux a
 svwait|svwait -Z a|svwait -t 2000 DIR|svwait -U -t 2000 a|svwait -d -t 2000 DIR|svwait -R -t 2000 a|svwait -t NUMBER a
 svwait -o -t 2000 a DIR|svwait -a -t 2000 a DIR|svwait -D -t 2000 -- a
