@@ -373,9 +373,9 @@ impl Service {
             }
         }
         if self.status_due {
-            let once =
+            let first =
                 matches!(&self.body, Body::Longrun(l) if l.machine.starts() <= 1 && l.machine.deaths() == 0);
-            match write_status(dir, &self.status(), once) {
+            match write_status(dir, &self.status(), first) {
                 Ok(()) => self.status_due = false,
                 Err(e) => refused = Some(("write supervise/status", e)),
             }
@@ -529,7 +529,8 @@ pub(super) fn open_control(dir: &OwnedFd) -> Result<Fifo> {
 
 /// What an earlier supervisor left speaks of a process that is not there, or is no status.
 pub(super) fn correct_status(dir: &OwnedFd) {
-    let _ = write_status(dir, &servicedir::first_status(dir), true);
+    let _ = write_status(dir, &servicedir::first_status(dir), false);
+    let _ = unlinkat(dir, STATUS_BESIDE, AtFlags::empty());
 }
 
 /// Writes `supervise/state` once there is something to say in it, and removes it at the end of supervision.
@@ -549,24 +550,25 @@ fn write_state(dir: &OwnedFd, state: State, there: bool, over: bool) -> std::res
 /// Where the next `supervise/state` is written.
 const STATE_BESIDE: &str = "supervise/state.new";
 
-/// Replaces `supervise/status`. On a full disk the old file is written over: 35 bytes that have their place. `once`:
-/// it may stay like this for long, and the file beside it would only take room.
-fn write_status(dir: &OwnedFd, status: &Status, once: bool) -> std::result::Result<(), Errno> {
-    const BESIDE: &str = "supervise/status.new";
+/// Replaces `supervise/status`. `first`: what is there says only that nothing has been started yet. Such a status, and
+/// any on a full disk, is written over: 35 bytes that have their place, without a second file for each service.
+fn write_status(dir: &OwnedFd, status: &Status, first: bool) -> std::result::Result<(), Errno> {
     let bytes = status.pack();
-    let exchanged = servicedir::exchange(dir, servicedir::STATUS, BESIDE, &bytes);
-    if once && exchanged.is_ok() {
-        let _ = unlinkat(dir, BESIDE, AtFlags::empty());
+    let write_over = || {
+        let file = servicedir::open_own(dir, servicedir::STATUS, OFlags::empty(), Mode::empty()).ok()?;
+        // One that another version has left may be longer.
+        let alike = rustix::fs::fstat(&file).is_ok_and(|st| st.st_size as usize == bytes.len());
+        alike.then(|| rustix::io::pwrite(&file, &bytes, 0).ok())?.filter(|n| *n == bytes.len())
+    };
+    if first && write_over().is_some() {
+        return Ok(());
     }
-    exchanged.or_else(|refused| {
-        let file = servicedir::open_own(dir, servicedir::STATUS, OFlags::empty(), Mode::empty())
-            .map_err(|_| refused)?;
-        match rustix::io::pwrite(&file, &bytes, 0) {
-            Ok(n) if n == bytes.len() => Ok(()),
-            _ => Err(refused),
-        }
-    })
+    servicedir::exchange(dir, servicedir::STATUS, STATUS_BESIDE, &bytes)
+        .or_else(|refused| write_over().map(drop).ok_or(refused))
 }
+
+/// Where the next `supervise/status` is written.
+const STATUS_BESIDE: &str = "supervise/status.new";
 
 /// Appends to `supervise/death_tally`: one write while there is room, the whole file when the oldest record
 /// must go.
