@@ -388,7 +388,7 @@ fn bad_entries(w: &World) {
     w.at("scan/k-supervise-is-a-file").wait_supervised();
 }
 
-/// Where many are new svscan makes directories while the supervisor starts services: it is all the same.
+/// Many new services are started while directories of others are made: it is all the same.
 fn many_at_once(w: &World) {
     let names: Vec<String> = (0..300).map(|n| format!("s{n}")).collect();
     let services: Vec<_> = names.iter().map(|name| w.service(name, SLEEP)).collect();

@@ -57,12 +57,6 @@ pub const HOPELESS: u32 = 3;
 /// So much is shown of what is no command.
 const MOST_RUBBISH: usize = 60;
 
-/// Where at least so many services are named to a supervisor at once, we make their directories with it.
-const MANY: usize = 64;
-
-/// So many in one turn.
-const PREPARED_A_TURN: usize = 16;
-
 /// After something appeared in the scan directory we wait this long for its author to finish writing it.
 const SETTLE: Duration = Duration::from_millis(100);
 
@@ -182,8 +176,6 @@ struct Scanner {
     pipe_full: bool,
     /// None: not scanned yet.
     listing: Option<Listing>,
-    /// How many at the end of the listing have been prepared: see [`Scanner::prepare_some`].
-    prepared: Option<usize>,
     /// `-t`, or an attempt that failed.
     scan_at: Option<Mono>,
     /// Something changed; when it will have settled, and when the first change was.
@@ -258,7 +250,6 @@ impl Scanner {
             probe: None,
             pipe_full: false,
             listing: None,
-            prepared: None,
             scan_at: None,
             settles: None,
             said: Vec::new(),
@@ -293,8 +284,7 @@ impl Scanner {
         let keeper_rested = self.keeper.as_ref().and_then(|keeper| keeper.deadline(now));
         let probe = self.probe_deadline();
         let due = self.supervisors.values().filter_map(Supervisor::deadline).min();
-        let at_once = self.prepared.map(|_| now);
-        let deadlines = [self.scan_at, self.greet_at, due, settles, keeper_rested, probe, at_once];
+        let deadlines = [self.scan_at, self.greet_at, due, settles, keeper_rested, probe];
         let deadline = deadlines.into_iter().flatten().min();
         let timeout = deadline.map(|at| {
             let left = at.since(now);
@@ -362,7 +352,6 @@ impl Scanner {
             self.on_change();
         }
         self.run_timers();
-        self.prepare_some();
         Ok(())
     }
 
@@ -633,28 +622,11 @@ impl Scanner {
         }
         let names = self.names_of(key);
         let (ending, scanned) = (self.ending, self.listing.is_some());
-        if ending.is_some() || names.len() >= MANY {
-            self.prepared = ending.is_none().then_some(0);
-        }
         self.with(key, |supervisor, _| match ending {
             Some(how) => supervisor.tell_alone(&Request::Finish(how)),
             None if scanned => supervisor.tell_everything(names),
             None => {}
         });
-    }
-
-    /// Makes what the supervisor would make in service directories, beginning with those it comes to last: half of
-    /// what a start costs it, which another processor can do. Up to the first where it is there, which it or an
-    /// earlier one made. What goes wrong here goes wrong there again, and is said.
-    fn prepare_some(&mut self) {
-        let (Some(done), Some(listing)) = (self.prepared, &self.listing) else { return };
-        let is_new = |name: &String| {
-            let dir = servicedir::open(&self.base, name)?;
-            servicedir::prepare(dir)
-        };
-        let mut names = listing.keys().rev().skip(done).take(PREPARED_A_TURN);
-        let more = names.all(|name| is_new(name) == Ok(true)) && done < listing.len();
-        self.prepared = more.then_some(done + PREPARED_A_TURN);
     }
 
     /// What a supervisor has to supervise, loggers first.

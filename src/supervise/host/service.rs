@@ -496,7 +496,6 @@ pub(super) fn open_supervise(dir: &OwnedFd) -> Result<Supervise> {
     let control = open_control(dir)?;
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let open = |more| openat(dir, "supervise/lock", flags | more, Mode::from_raw_mode(0o644));
-    // svscan makes the directories, the lock is ours to make.
     let mut lock = open(OFlags::EXCL);
     let new = lock.is_ok();
     if lock.as_ref().err() == Some(&Errno::EXIST) {
