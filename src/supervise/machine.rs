@@ -453,9 +453,11 @@ impl Machine {
         self.told
     }
 
-    /// The end that it is told of next was the kernel's doing: memory ran out.
+    /// The end that it was told of last was the kernel's doing: memory ran out.
     pub fn note_oom(&mut self) {
-        self.note_told(Told::Oom);
+        if self.last_told == Told::Nobody {
+            self.last_told = Told::Oom;
+        }
     }
 
     /// Who told the last one that has ended.

@@ -101,20 +101,28 @@ impl Host {
     }
 
     /// A run ended: whoever asked for that asked for the last one.
-    pub(super) fn note_end(&mut self, id: Id, status: WaitStatus) {
+    pub(super) fn note_end(&mut self, id: Id) {
         if let Some(asked) = self.service_mut(id).and_then(|service| service.asked.as_mut()) {
             asked.last = asked.now.take();
         }
+    }
+
+    /// The same when the machine knows of it, and what comes next is on its way: looking takes a while.
+    pub(super) fn note_killer(&mut self, id: Id, status: WaitStatus) {
+        let last_told = |service: &Service| match &service.body {
+            Body::Longrun(longrun) => longrun.machine.last_told(),
+            Body::Oneshot(_) => Told::Nobody,
+        };
         if status.end() != End::Signal(Signal::KILL)
-            || self.told(id) != Told::Nobody
+            || self.service(id).map(last_told) != Some(Told::Nobody)
             || !self.memory_ran_out()
         {
             return;
         }
-        if let Some(service) = self.service_mut(id) {
-            service.longrun().into_iter().for_each(|longrun| longrun.machine.note_oom());
-            service.warn("killed by the kernel: memory ran out (oom_kill)");
-        }
+        let Some(service) = self.services[id as usize].as_deref_mut() else { return };
+        service.longrun().into_iter().for_each(|longrun| longrun.machine.note_oom());
+        service.remember(&self.journal);
+        service.warn("killed by the kernel: memory ran out (oom_kill)");
     }
 
     /// What a predecessor knew.

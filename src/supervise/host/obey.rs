@@ -56,9 +56,10 @@ impl Host {
                 }
                 self.write_death_before(id);
                 self.note_last_words(id);
-                self.note_end(id, status);
+                self.note_end(id);
                 self.judge_death(id, status);
                 self.feed_as_read(id, Event::Died(status));
+                self.note_killer(id, status);
             }
             Body::Oneshot(_) => self.feed_oneshot(id, oneshot::Event::Died(status)),
         }
