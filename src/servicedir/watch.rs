@@ -138,7 +138,7 @@ impl View {
 pub enum Verdict {
     /// All (or, if so asked, one of them) are as wanted; so many of them only because they cannot be.
     Reached {
-        /// Services that failed for good, or whose supervisor left.
+        /// Services that failed for good, are skipped, or whose supervisor left.
         failures: usize,
     },
     /// The time is up.
@@ -350,8 +350,10 @@ pub fn conclude(verdict: Verdict) -> Result<u8> {
         Verdict::Reached { failures } => Err(Error::new(
             failures.min(MOST_FAILURES) as u8,
             match failures {
-                1 => "a service failed for good, or its supervisor left".to_owned(),
-                n => format!("{n} services failed for good, or their supervisors left"),
+                1 => "a service failed for good, is skipped (condition), or its supervisor left".to_owned(),
+                n => format!(
+                    "{n} services failed for good, are skipped (condition), or their supervisors left"
+                ),
             },
         )),
         Verdict::TimedOut { waiting } => {

@@ -10,7 +10,8 @@
 //! ([`crate::servicedir::definition::LAST_GRACE`]).
 
 use super::faults::Step;
-use super::service::{self, Lock, Service};
+use super::fifo::Fifo;
+use super::service::{self, Body, Lock, Service};
 use super::{Host, Id, Token, launch};
 use crate::diag::{self, Error, Result, Unable, code};
 use crate::ordered::Map;
@@ -69,9 +70,21 @@ impl Host {
         service.dir_away = false;
         if service.dir.is_none() {
             let path = if single { "." } else { &*service.name };
-            let process = service.process().map(|(pid, _)| pid);
-            let mut dir =
-                find(&self.base, path, service.identity, process).unable("open the service directory")?;
+            let (identity, process) = (service.identity, service.process().map(|(pid, _)| pid));
+            // Its control FIFO knows where it was renamed to.
+            let home = match &service.body {
+                Body::Longrun(longrun) => longrun.control.as_ref().and_then(Fifo::home),
+                Body::Oneshot(_) => None,
+            };
+            let mut dir = find(&self.base, path, identity, process).unable("open the service directory")?;
+            if let (None, Some(home)) = (&dir, home) {
+                dir = match servicedir::open(&self.base, &home) {
+                    Err(e) if diag::is_exhausted(e) => {
+                        return Err(Error::unable("open the service directory", e));
+                    }
+                    opened => opened.ok().filter(|dir| is(dir, identity)),
+                };
+            }
             if dir.is_none() && !single && service.longrun().is_some() {
                 let identity = service.identity;
                 let kept = self.kept_directories.get_or_insert_with(kept_directories).get(&identity);
