@@ -239,6 +239,8 @@ struct Host {
     links: Vec<Option<Link>>,
     /// Something was answered in this turn and not sent yet.
     replied: bool,
+    /// What is in the input inbox is being dealt with.
+    dealing: bool,
     /// Requests that are next, by link: what they waited for is settled.
     followers: VecDeque<(u32, Request)>,
     /// Requests that came before we knew what is ours already.
@@ -338,6 +340,7 @@ impl Host {
             records: None,
             links: Vec::new(),
             replied: false,
+            dealing: false,
             followers: VecDeque::new(),
             early: Vec::new(),
             adopted: false,
@@ -611,8 +614,12 @@ impl Host {
         }
     }
 
-    /// Commands, or readiness. How many bytes there were.
+    /// Commands, or readiness. How many bytes there were. There is one inbox: while what is in it is dealt with, which
+    /// may start something, nothing else is read.
     fn on_input(&mut self, id: Id, source: Source) -> usize {
+        if self.dealing {
+            return 0;
+        }
         let Some(service) = self.service(id) else { return 0 };
         let (slot, Body::Longrun(longrun)) = (service.slot, &service.body) else { return 0 };
         let fd = match source {
@@ -627,6 +634,7 @@ impl Host {
 
     /// Deals with `n` bytes in the input inbox.
     fn take_input(&mut self, id: Id, source: Source, n: usize) {
+        self.dealing = true;
         for index in 0..n.min(INPUT_BYTES) {
             let byte = self.journal.input_byte(index);
             match source {
@@ -652,6 +660,7 @@ impl Host {
             }
             self.journal.cross_out(index);
         }
+        self.dealing = false;
         self.forget_claim();
         self.journal.input_done();
     }
